@@ -1,0 +1,1 @@
+"""Rotations and Euler conventions, orientation grids, symmetry."""

@@ -1,0 +1,1 @@
+"""One folder a job, from parameters and files to a result dataset."""

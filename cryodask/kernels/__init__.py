@@ -1,0 +1,1 @@
+"""Pure array functions; no Dask, xarray or file format is imported here."""

@@ -1,0 +1,1 @@
+"""CTF, missing wedge, dose, spectral filters, whitening and masks."""

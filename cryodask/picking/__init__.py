@@ -1,0 +1,1 @@
+"""Peaks, thresholds and particle tables."""

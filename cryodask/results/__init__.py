@@ -1,0 +1,1 @@
+"""What an interactive user touches: the accessor, plots and the report."""

@@ -1,0 +1,1 @@
+"""The engine: plan, aggregates, task, lazy layer, driver and checkpointed store."""
