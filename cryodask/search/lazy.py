@@ -1,0 +1,73 @@
+"""The lazy layer: one Dask task a tile, from which every variable of the result takes its block."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from cryodask.search.problem import Problem, Variable
+from cryodask.search.task import compute_tile
+from cryodask.search.tiles import Tile, TilePlan, grid_tiles
+
+
+def lazy_variables(problem: Problem, plan: TilePlan) -> dict[str, da.Array]:
+    """Return the result's variables as Dask arrays over (*leading, *positions).
+
+    Variables computed together share one kernel run a tile; only the tiles that are asked for are computed.
+    """
+    token = tokenize(problem, plan)
+    wanted = {tile.index for tile in plan.tiles}
+    tiles = grid_tiles(plan.shape, plan.core, plan.block)
+    prepare, tile_key = f"prepare-{token}", f"tile-{token}"
+    layer: dict[Any, Any] = {prepare: (_prepare, problem)}
+    for tile in tiles:
+        if tile.index in wanted:
+            layer[tile_key, tile.index] = (_tile_arrays, prepare, tile)
+    arrays = {}
+    for variable in problem.variables:
+        name = f"{variable.name}-{token}"
+        graph = _variable_graph(name, variable, tiles, wanted, tile_key, plan)
+        layers = HighLevelGraph({tile_key: layer, name: graph}, {tile_key: set(), name: {tile_key}})
+        arrays[variable.name] = _as_array(name, variable, plan, layers)
+    return arrays
+
+
+def _prepare(problem: Problem) -> Problem:
+    problem.prepare()
+    return problem
+
+
+def _tile_arrays(problem: Problem, tile: Tile) -> Mapping[str, np.ndarray]:
+    return compute_tile(problem, tile)[0]
+
+
+def _variable_graph(
+    name: str, variable: Variable, tiles: list[Tile], wanted: set[int], tile_key: str, plan: TilePlan
+) -> dict[Any, Any]:
+    lengths = tuple(length for _, length in variable.leading)
+    graph: dict[Any, Any] = {}
+    for tile, place in zip(tiles, itertools.product(*map(range, plan.grid)), strict=True):
+        key = (name, *(0 for _ in lengths), *place)
+        if tile.index in wanted:
+            graph[key] = (_pick, (tile_key, tile.index), variable.name)
+        else:
+            graph[key] = (np.full, (*lengths, *tile.shape), variable.fill, variable.dtype)
+    return graph
+
+
+def _pick(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    return arrays[name]
+
+
+def _as_array(name: str, variable: Variable, plan: TilePlan, layers: HighLevelGraph) -> da.Array:
+    leading = tuple((length,) for _, length in variable.leading)
+    chunks = tuple(
+        tuple(min(core, size - first) for first in range(0, size, core))
+        for size, core in zip(plan.shape, plan.core, strict=True)
+    )
+    meta = np.empty((0,) * (len(leading) + len(plan.shape)), dtype=variable.dtype)
+    return da.Array(layers, name, (*leading, *chunks), meta=meta)
