@@ -1,0 +1,1 @@
+"""Match a tomogram: find where, and turned how, a template fits."""

@@ -1,0 +1,201 @@
+"""Checks of parameters against each other, against their files, and against what this release does."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryodask.jobs.tomogram_matching.messages import Source
+from cryodask.jobs.tomogram_matching.settings import is_unset
+
+if TYPE_CHECKING:
+    from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+    from cryodask.optics.tilts import TiltSeries
+
+log = logging.getLogger("cryodask")
+
+INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "resolution")
+
+# What this release does not do yet: the native key, and the value at which it is off.
+NOT_YET: dict[str, Any] = {
+    "laplacian": False,
+    "whiten": False,
+    "tilt_weight": "none",
+    "defocus_hand": 0,
+    "decoy": "none",
+    "strategy": "exhaustive",
+    "orientations": None,
+    "class_by": None,
+    "critical_dose": None,
+}
+
+
+def prefer_list(mapping: dict[str, Any], source: Source) -> None:
+    """Leave the increments out of `mapping["angles"]` where a list is given too, with a warning."""
+    angles = mapping.get("angles")
+    if not isinstance(angles, Mapping) or is_unset(angles.get("file")):
+        return
+    given = [name for name in INCREMENTS if not is_unset(angles.get(name))]
+    if given:
+        listed = source.label("angles.file")
+        log.warning(
+            "row %d: %s and %s given, using %s",
+            source.row,
+            listed,
+            source.label(f"angles.{given[0]}"),
+            listed,
+        )
+        mapping["angles"] = {key: value for key, value in angles.items() if key not in INCREMENTS}
+
+
+def check_together(parameters: "MatchParameters") -> None:
+    """Check values that depend on each other.
+
+    Raises
+    ------
+    InputError
+        Naming both fields.
+    """
+    _check_filters(parameters)
+    _check_angles(parameters)
+    _check_wedge(parameters)
+
+
+def _check_filters(parameters: "MatchParameters") -> None:
+    source, written = parameters.source, parameters.model_fields_set
+    for pixels, angstrom in (
+        ("lp_rad", "lowpass"),
+        ("hp_rad", "highpass"),
+        ("lp_sigma", "lowpass_sigma"),
+        ("hp_sigma", "highpass_sigma"),
+    ):
+        if {pixels, angstrom} <= written:
+            raise source.error(f"{pixels} and {angstrom} given, choose one")
+    low, high = parameters.lp_rad, parameters.hp_rad
+    if low is not None and high is not None and high >= low:
+        raise source.wrong("hp_rad", f"{high:g}", f"expected less than lp_rad = {low:g}")
+    if parameters.lowpass and parameters.highpass and parameters.highpass <= parameters.lowpass:
+        raise source.wrong(
+            "highpass", f"{parameters.highpass:g}", f"expected more than lowpass = {parameters.lowpass:g}"
+        )
+
+
+def _check_angles(parameters: "MatchParameters") -> None:
+    source, angles = parameters.source, parameters.angles
+    if angles.file is None and angles.step is None and angles.diameter is None:
+        if source.dialect == "star":
+            raise source.error("anglist_name or angincr is required")
+        raise source.error("angles: one of file, step and diameter is required")
+    if angles.step is not None and angles.diameter is not None:
+        raise source.error(f"{source.label('angles.step')} and angles.diameter given, choose one")
+
+
+def _check_wedge(parameters: "MatchParameters") -> None:
+    source, tilts = parameters.source, parameters.tilts
+    if isinstance(tilts, tuple) and not -90 <= tilts[0] < tilts[1] <= 90:
+        raise source.wrong("tilts", list(tilts), "expected [min, max] with -90 <= min < max <= 90")
+    if parameters.wedge == "slices" and not isinstance(tilts, str):
+        raise source.wrong("wedge", "slices", f"needs every tilt's angle, a file in {source.label('tilts')}")
+
+
+def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None = None) -> None:
+    """Check the filter radii against the template box.
+
+    Parameters
+    ----------
+    box
+        Edge of the template box, voxels.
+    voxel_size
+        Angstrom a voxel; without it lengths in angstrom are not checked.
+
+    Raises
+    ------
+    InputError
+        E.g. `lp_rad = 40: expected 0 < lp_rad <= 24`.
+    """
+    source, low = parameters.source, parameters.lp_rad
+    if low is not None and low > box / 2:
+        raise source.wrong("lp_rad", f"{low:g}", f"expected 0 < lp_rad <= {box / 2:g}")
+    if voxel_size is None:
+        return
+    length = parameters.lowpass
+    # 1e-6: a voxel size from a float32 header must not refuse its own Nyquist length
+    if length is not None and length < 2 * voxel_size * (1 - 1e-6):
+        raise source.wrong("lowpass", f"{length:g}", f"expected at least two voxels, {2 * voxel_size:g}")
+
+
+def check_supported(rows: Iterable["MatchParameters"]) -> None:
+    """Refuse by name what this release does not do yet, and say once that the search grid is the full one.
+
+    Raises
+    ------
+    InputError
+        Naming the first such field and the value that switches it off.
+    """
+    coarse_grids = set()
+    for parameters in rows:
+        source = parameters.source
+        for key, off in NOT_YET.items():
+            value = getattr(parameters, key)
+            if value != off:
+                shown = "given" if isinstance(value, Mapping) or hasattr(value, "model_fields") else value
+                raise source.wrong(key, shown, f"not available in this release, expected {off}")
+        if parameters.templates:
+            count = len(parameters.templates)
+            raise source.error(f"templates: {count} given, this release matches one template a row")
+        if not isinstance(parameters.search_grid, str):
+            text = "a factor is not available in this release, expected auto or full"
+            raise source.wrong("search_grid", f"{parameters.search_grid:g}", text)
+        if parameters.search_grid == "auto" and "search_grid" in parameters.model_fields_set:
+            coarse_grids.add(source.label("search_grid"))
+    for label in sorted(coarse_grids):
+        log.info("%s: searching the full grid", label)
+
+
+def check_tilts(parameters: "MatchParameters", tilts: "TiltSeries | None") -> None:
+    """Check that the tilt series has the columns which the switched-on filters need.
+
+    Raises
+    ------
+    InputError
+        E.g. `calc_ctf = True needs column defocus`; also while this release has neither filter.
+    """
+    source = parameters.source
+    for key, column in (("ctf", "defocus"), ("dose", "exposure")):
+        value = getattr(parameters, key)
+        if value == "none":
+            continue
+        shown = "True" if source.dialect == "star" else value
+        if tilts is None or getattr(tilts, column) is None:
+            raise source.error(f"{source.label(key)} = {shown} needs column {column}")
+        off = "False" if source.dialect == "star" else "none"
+        raise source.wrong(key, shown, f"not available in this release, expected {off}")
+
+
+def check_files(parameters: "MatchParameters") -> None:
+    """Check that the root and every input file exist.
+
+    Raises
+    ------
+    InputError
+        E.g. `tomo_name = t9.mrc: no such file (looked in /data)`.
+    """
+    source = parameters.source
+    root = Path(parameters.root).expanduser().absolute()
+    if not root.is_dir():
+        raise source.wrong("root", parameters.root, "no such directory")
+    names = {
+        "tomogram": parameters.tomogram,
+        "tomogram_mask": parameters.tomogram_mask,
+        "tilts": parameters.tilts,
+        "template": parameters.template,
+        "mask": parameters.mask,
+        "angles.file": parameters.angles.file,
+    }
+    for key, name in names.items():
+        if not isinstance(name, str) or "://" in name:
+            continue
+        path = Path(parameters.locate(name))
+        if not path.exists():
+            folder = path.parent if Path(name).is_absolute() else root
+            raise source.wrong(key, name, f"no such file (looked in {folder})")

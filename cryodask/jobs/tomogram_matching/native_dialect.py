@@ -1,0 +1,84 @@
+"""Parameters as YAML: one mapping of native keys, or a list of mappings."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cryodask.errors import InputError
+from cryodask.jobs.tomogram_matching.messages import Source
+
+Row = tuple[dict[str, Any], dict[str, Any], Source]
+REQUIRED = "REQUIRED"
+
+
+def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row]]:
+    """Return a reader for every row of a YAML file: its native mapping, defaults and source.
+
+    Raises
+    ------
+    InputError
+        If the file is no YAML, has no rows, or a row is no mapping.
+    """
+    rows = load(path)
+    return [partial(_read_row, path, row, mapping, overrides) for row, mapping in enumerate(rows)]
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """Return the mappings of a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "not a text in UTF-8"
+        raise InputError(f"{path.name}{line}: expected YAML, {reason}") from None
+    rows = content if isinstance(content, list) else [content]
+    if content is None or not rows:
+        raise InputError(f"{path.name}: no rows")
+    for row, mapping in enumerate(rows):
+        if not isinstance(mapping, dict):
+            raise InputError(f"{path.name} row {row}: expected a mapping of parameters, found {mapping!r}")
+    return rows
+
+
+def _read_row(path: Path, row: int, mapping: dict[str, Any], overrides: Mapping[str, Any]) -> Row:
+    source = Source(file=path.name, row=row, dialect="native")
+    native = dict(mapping)
+    for key, value in overrides.items():
+        set_key(native, key, parse_value(value))
+    refuse_unfilled(native, source)
+    return native, {"root": str(path.parent.absolute())}, source
+
+
+def parse_value(value: Any) -> Any:
+    """Return what a text means as YAML; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def set_key(mapping: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested mappings, without changing the nested mappings that were there."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        mapping[first] = value
+        return
+    nested = mapping.get(first)
+    inner = dict(nested) if isinstance(nested, Mapping) else {}
+    set_key(inner, rest, value)
+    mapping[first] = inner
+
+
+def refuse_unfilled(mapping: Mapping[str, Any], source: Source, parents: tuple[str, ...] = ()) -> None:
+    """Raise InputError where a template file's `REQUIRED` was left in."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            refuse_unfilled(value, source, (*parents, key))
+        elif value == REQUIRED:
+            raise source.error(f"{source.label('.'.join((*parents, key)))} is still REQUIRED")
