@@ -1,0 +1,157 @@
+"""The command `cryodask`: finds a verb's module when it is used, and turns errors into one line and a status."""
+
+import importlib
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import click
+
+from cryodask import __version__
+from cryodask.cli.options import debug_option
+from cryodask.errors import CryodaskError, ResourceError
+
+# Verb and one line of help; the verb's module and command have its name, with underscores.
+VERBS = {
+    "demo": "Simulate a tomogram, match it, pick, and compare with the truth.",
+    "match-tomogram": "Search tomograms for a template.",
+    "pick": "Turn score maps into a particle table.",
+    "config": "Write, check, show and convert parameter files.",
+    "batch-params": "Repeat a parameter row for many tomograms.",
+    "generate-angles": "Write a list of rotations.",
+    "convert": "Convert volumes between MRC, EM, HDF5 and OME-Zarr.",
+    "info": "Say what a file holds.",
+}
+ALIASES = {"run-tm": "match-tomogram"}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs, in the order of a newcomer's need."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a verb or of an alias, underscores read as hyphens."""
+        verb = cmd_name.replace("_", "-")
+        verb = ALIASES.get(verb, verb)
+        if verb not in VERBS:
+            return None
+        name = verb.replace("-", "_")
+        command = getattr(importlib.import_module(f"cryodask.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs with their line of help, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="cryodask")
+@debug_option
+def cryodask() -> None:
+    """Search cryo-EM data on Dask, from a laptop to a GPU cluster."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and leave with its exit status.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; those of the process by default.
+    """
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; errors become one line on standard error."""
+    state: dict[str, Any] = {"debug": False}
+    _talk_on_stderr()
+    try:
+        outcome = cryodask.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="cryodask",
+            obj=state,
+            standalone_mode=False,
+        )
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("cryodask: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _after_broken_pipe()
+    except Exception as error:
+        if state["debug"]:
+            traceback.print_exc()
+        text, status = explain(error)
+        click.echo(f"cryodask: error: {text}", err=True)
+        return status
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return the one line and the exit status of an error."""
+    if isinstance(error, click.ClickException):
+        return _one_line(error.format_message()), 2
+    if isinstance(error, CryodaskError):
+        return _one_line(error), error.exit_status
+    if isinstance(error, MemoryError):
+        return _one_line(error) or "out of memory", ResourceError.exit_status
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}", 2
+    return f"{type(error).__name__}: {_one_line(error)} (unexpected; --debug shows where)", 1
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _after_broken_pipe() -> int:
+    """Keep Python from complaining about the closed pipe when it flushes at exit."""
+    sys.stdout = None  # type: ignore[assignment]
+    return 0
+
+
+def _talk_on_stderr() -> None:
+    """Send notes and warnings to standard error, one line each."""
+    logger = logging.getLogger("cryodask")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        if isinstance(handler, _Talk):
+            logger.removeHandler(handler)
+    logger.addHandler(_Talk())
+    warnings.showwarning = _show_warning
+
+
+class _Talk(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "note" if record.levelno < logging.WARNING else "warning"
+        click.echo(f"cryodask: {kind}: {_one_line(record.getMessage())}", err=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # warnings meant for programmers are no use to the person at the terminal
+    if issubclass(category, UserWarning):
+        click.echo(f"cryodask: warning: {_one_line(message)}", err=True)

@@ -1,0 +1,184 @@
+"""Where the work runs: local processes, threads of this process, GPUs of this machine, or a cluster by address."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryodask.errors import ClusterError, InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS = 10
+# a worker holds Python, its libraries and the pieces of a tile in flight besides the planned working set
+MEMORY_FACTOR, MEMORY_BASE = 1.5, 512 * 2**20
+
+SETTINGS = {
+    # a batch system may take long to give the first worker
+    "distributed.scheduler.no-workers-timeout": "1h",
+    # a task outlives workers that die of preemption
+    "distributed.scheduler.allowed-failures": 10,
+    # results of tasks are small: the working set is what fills a worker, and it cannot be spilled
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+}
+
+
+def parse_memory(size: str | int) -> int:
+    """Return the number of bytes of a size such as `2GiB`, `500 MB` or a plain number of bytes.
+
+    Raises
+    ------
+    InputError
+        If it is no positive size.
+    """
+    from dask.utils import parse_bytes
+
+    try:
+        count = int(parse_bytes(size))
+    except (ValueError, TypeError):
+        count = 0
+    if count <= 0:
+        raise InputError(f"memory = {size}: expected a size such as 2GiB or 500MB")
+    return count
+
+
+def parse_device(device: str) -> tuple[str, tuple[int, ...]]:
+    """Return the kind (`cpu` or `cuda`) and the device numbers of `cpu`, `cuda` or `cuda:0,1`.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    kind, colon, numbers = device.partition(":")
+    parts = numbers.split(",") if colon else []
+    if kind not in ("cpu", "cuda") or (kind == "cpu" and colon) or not all(part.isdigit() for part in parts):
+        raise InputError(f"device = {device}: expected cpu, cuda or cuda:0,1")
+    return kind, tuple(int(part) for part in parts)
+
+
+@contextmanager
+def open_cluster(
+    where: str = "local",
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: str | int = "2GiB",
+    device: str = "cpu",
+) -> "Iterator[Client]":
+    """Yield a Dask client, connected to a cluster that is started here unless `where` names one.
+
+    Parameters
+    ----------
+    where
+        `local` (processes), `threads` (in this process), `cuda` (one process a GPU of this machine), the address
+        of a scheduler, or the path of a scheduler file.
+    workers
+        Processes (threads with `threads`); default one a core, fewer where they would not fit in memory; one a
+        GPU with `cuda`. Not used with a running cluster.
+    threads
+        Threads a worker, 1 by default.
+    memory
+        Memory that the plan gives a worker; the worker itself may take somewhat more.
+    device
+        `cpu`, `cuda` or `cuda:0,1`; `cuda` with `local` starts GPU workers.
+
+    Raises
+    ------
+    ClusterError
+        No GPU, or no cluster at the address.
+    """
+    import dask
+    from distributed import Client
+
+    kind, numbers = parse_device(device)
+    with dask.config.set(SETTINGS):
+        if where == "threads":
+            cluster = _threads(workers, threads)
+        elif where == "cuda" or (where == "local" and kind == "cuda"):
+            cluster = _gpus(numbers, threads)
+        elif where == "local":
+            cluster = _processes(workers, threads, parse_memory(memory))
+        else:
+            with _connect(where) as client:
+                yield client
+            return
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+def _processes(workers: int | None, threads: int | None, memory: int) -> Any:
+    from distributed import LocalCluster
+    from distributed.system import MEMORY_LIMIT
+
+    limit = int(MEMORY_FACTOR * memory) + MEMORY_BASE
+    fitting = max(1, MEMORY_LIMIT // limit)
+    per_worker = threads or 1
+    return LocalCluster(
+        n_workers=workers or min(fitting, math.ceil(_cores() / per_worker)),
+        threads_per_worker=per_worker,
+        processes=True,
+        memory_limit=limit,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _threads(workers: int | None, threads: int | None) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=1,
+        threads_per_worker=(workers or _cores()) * (threads or 1),
+        processes=False,
+        memory_limit=0,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
+    from cryodask.arrays.module import cuda_is_available
+
+    if not cuda_is_available():
+        raise ClusterError("no CUDA device found, expected a GPU and CuPy (pip install 'cryodask[gpu]')")
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError:
+        raise ClusterError("dask-cuda is not installed (pip install 'cryodask[gpu]')") from None
+    chosen = {"CUDA_VISIBLE_DEVICES": list(numbers)} if numbers else {}
+    try:
+        return LocalCUDACluster(
+            threads_per_worker=threads or 1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            **chosen,
+        )
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise ClusterError(f"cannot start workers on the CUDA devices: {error}") from None
+
+
+def _connect(where: str) -> "Client":
+    from distributed import Client
+
+    path = Path(where)
+    is_file = path.is_file()
+    if not is_file and ":" not in where:
+        raise ClusterError(f"cannot reach {where}: expected local, cuda, a scheduler's address or its file")
+    target = {"scheduler_file": str(path)} if is_file else {"address": where}
+    try:
+        return Client(**target, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ClusterError(f"cannot reach {where}: {reason}") from None
+
+
+def _cores() -> int:
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
