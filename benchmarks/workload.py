@@ -58,7 +58,7 @@ def make_workload(
     rng = np.random.default_rng(seed)
     offsets = np.indices((box,) * 3) - box // 2
     template, sphere, tight = _template(offsets), _sphere(offsets), _ellipsoid(offsets)
-    drawn = Rotation.random(n_rotations, random_state=np.random.RandomState(seed))  # noqa: NPY002
+    drawn = Rotation.random(n_rotations, random_state=np.random.RandomState(seed))
     rotations = Rotation.concatenate([Rotation.identity(), drawn[: n_rotations - 1]])
     particle = template * sphere
     planted = _places(shape, box, n_rotations, n_planted, rng)
