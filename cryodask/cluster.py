@@ -1,5 +1,6 @@
-"""Where the work runs: local processes, threads of this process, GPUs of this machine, or a cluster by address."""
+"""Where the work runs: processes or threads of this machine, its GPUs, or a cluster by its address."""
 
+import json
 import logging
 import math
 from collections.abc import Iterator
@@ -75,11 +76,11 @@ def open_cluster(
     Parameters
     ----------
     where
-        `local` (processes), `threads` (in this process), `cuda` (one process a GPU of this machine), the address
-        of a scheduler, or the path of a scheduler file.
+        `local` (processes), `threads` (in this process), `cuda` (one process a GPU of this machine), the
+        address of a scheduler, or the path of a scheduler file.
     workers
-        Processes (threads with `threads`); default one a core, fewer where they would not fit in memory; one a
-        GPU with `cuda`. Not used with a running cluster.
+        Processes (threads with `threads`); default one a core, fewer where they would not fit in memory; one
+        a GPU with `cuda`. Not used with a running cluster.
     threads
         Threads a worker, 1 by default.
     memory
@@ -172,10 +173,19 @@ def _connect(where: str) -> "Client":
         raise ClusterError(f"cannot reach {where}: expected local, cuda, a scheduler's address or its file")
     target = {"scheduler_file": str(path)} if is_file else {"address": where}
     try:
+        if is_file:
+            _check_scheduler_file(path)
         return Client(**target, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ClusterError(f"cannot reach {where}: {reason}") from None
+
+
+def _check_scheduler_file(path: Path) -> None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))["address"]
+    except (ValueError, KeyError, TypeError):
+        raise ClusterError(f"cannot reach {path}: expected a scheduler file (JSON with an address)") from None
 
 
 def _cores() -> int:

@@ -1,11 +1,13 @@
-"""The command `cryodask`: finds a verb's module when it is used, and turns errors into one line and a status."""
+"""The command `cryodask`: imports a verb when it is used, and turns errors into one line and a status."""
 
 import importlib
 import logging
+import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import click
@@ -77,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; errors become one line on standard error."""
     state: dict[str, Any] = {"debug": False}
-    _talk_on_stderr()
+    with _talk_on_stderr():
+        return _run(arguments, state)
+
+
+def _run(arguments: Sequence[str] | None, state: dict[str, Any]) -> int:
     try:
         outcome = cryodask.main(
             args=None if arguments is None else list(arguments),
@@ -121,21 +127,25 @@ def _one_line(error: object) -> str:
 
 
 def _after_broken_pipe() -> int:
-    """Keep Python from complaining about the closed pipe when it flushes at exit."""
-    sys.stdout = None  # type: ignore[assignment]
+    """Send what is left to nowhere, so that Python does not complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _talk_on_stderr() -> None:
+@contextmanager
+def _talk_on_stderr() -> Iterator[None]:
     """Send notes and warnings to standard error, one line each."""
-    logger = logging.getLogger("cryodask")
+    logger, talk = logging.getLogger("cryodask"), _Talk()
+    level, show = logger.level, warnings.showwarning
     logger.setLevel(logging.INFO)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        if isinstance(handler, _Talk):
-            logger.removeHandler(handler)
-    logger.addHandler(_Talk())
+    logger.addHandler(talk)
     warnings.showwarning = _show_warning
+    try:
+        yield
+    finally:
+        logger.removeHandler(talk)
+        logger.setLevel(level)
+        warnings.showwarning = show
 
 
 class _Talk(logging.Handler):

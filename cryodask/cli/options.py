@@ -20,9 +20,9 @@ def cluster_options(command: F) -> F:
                 help="Where the work runs: processes here, GPUs here, a scheduler's address or its file.",
             ),
             click.option(
-                "--workers", type=click.IntRange(1), help="Worker processes.  [default: one a core]"
+                "--workers", type=click.IntRange(1), help="Worker processes; one a core by default."
             ),
-            click.option("--threads", type=click.IntRange(1), help="Threads a worker.  [default: 1]"),
+            click.option("--threads", type=click.IntRange(1), help="Threads a worker; 1 by default."),
             click.option(
                 "--memory",
                 default="2GiB",
