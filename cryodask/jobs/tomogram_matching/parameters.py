@@ -1,5 +1,6 @@
 """The validated parameters of one tomogram match, and where they are read from."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -217,7 +218,7 @@ class MatchParameters(Settings):
         if self.lowpass is None and self.highpass is None and self.lp_rad is None and self.hp_rad is None:
             return None
         edge = box * voxel_size
-        low = self.lp_rad or (edge / self.lowpass if self.lowpass else float(-(-box // 2)))
+        low = self.lp_rad or (edge / self.lowpass if self.lowpass else math.inf)
         high = self.hp_rad if self.hp_rad is not None else (edge / self.highpass if self.highpass else 0.0)
         return BandPass(
             lp_rad=low,

@@ -34,10 +34,6 @@ def is_unset(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in UNSET_WORDS)
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
-
-
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values are finite and never change."""
 
@@ -49,13 +45,17 @@ class Settings(BaseModel):
         """Leave out keys that are unset (`none`, `nan`, `<NA>`, empty) unless `none` is itself a choice."""
         if not isinstance(data, Mapping):
             return data
-        kept = {}
-        for key, value in data.items():
-            if not is_unset(value):
-                kept[key] = value
-            elif key in cls.model_fields and "none" in _choices(cls.model_fields[key].annotation):
-                kept[key] = "none"
-        return kept
+        kept = {key: "none" if cls.chooses_none(key, value) else value for key, value in data.items()}
+        return {
+            key: value for key, value in kept.items() if not is_unset(value) or cls.chooses_none(key, value)
+        }
+
+    @classmethod
+    def chooses_none(cls, key: str, value: Any) -> bool:
+        """Return whether `none` is one of the choices of a field and the value is that."""
+        field = cls.model_fields.get(key)
+        choices = get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+        return "none" in choices and (value is None or str(value).strip().lower() == "none")
 
 
 class AngleSettings(Settings):

@@ -106,7 +106,7 @@ def to_native(cells: Cells, source: Source) -> dict[str, Any]:
         For an unknown column, a required one that is unset or still `REQUIRED`, or a value without meaning.
     """
     _check_columns(cells, source)
-    given = {column: value for column, value in cells.items() if not is_unset(value)}
+    given = {column: value for column, value in cells.items() if not _unset_cell(column, value)}
     native: dict[str, Any] = {}
     for column, value in given.items():
         if column in PLAIN_COLUMNS:
@@ -116,6 +116,12 @@ def to_native(cells: Cells, source: Source) -> dict[str, Any]:
     for key, value in _translated(given, source).items():
         set_key(native, key, value)
     return native
+
+
+def _unset_cell(column: str, value: Any) -> bool:
+    from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+    return is_unset(value) and not MatchParameters.chooses_none(column, value)
 
 
 def _check_columns(cells: Cells, source: Source) -> None:
