@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cryodask.errors import InputError
+from cryodask.io.angles import Order, read_angle_list
 from cryodask.io.volume import open_volume
 from cryodask.picking.regions import NOT_SEARCHED
 from cryodask.picking.thresholds import source_name
@@ -21,7 +22,7 @@ def open_maps(
     *,
     angles: str | Path | None = None,
     angle_list: str | Path | None = None,
-    order: str = "zxz",
+    order: Order = "zxz",
     angle_base: int = 0,
     voxel_size: float | None = None,
 ) -> xr.Dataset:
@@ -94,7 +95,7 @@ def bare_maps(
     angles: Path,
     angle_list: Path,
     *,
-    order: str = "zxz",
+    order: Order = "zxz",
     angle_base: int = 0,
     voxel_size: float | None = None,
 ) -> xr.Dataset:
@@ -105,8 +106,6 @@ def bare_maps(
     InputError
         Maps of different shape, or a voxel size that is neither in the header nor given.
     """
-    from cryodask.io.angles import read_angle_list
-
     score, rows = open_volume(scores), open_volume(angles)
     if score.shape != rows.shape:
         found, expected = (",".join(map(str, s.shape)) for s in (rows, score))

@@ -8,6 +8,7 @@ import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.geometry.symmetry import symmetry_group
+from cryodask.io.angles import Order
 
 RULES = ("threshold", "sigma", "false_positives", "triangle", "fdr")
 SCORES = ("score", "score_raw", "zscore")
@@ -81,7 +82,7 @@ class PickOptions:
     top_hat: int | None = None
     angles: Any = None
     angle_list: str | Path | None = None
-    order: str = "zxz"
+    order: Order = "zxz"
     angle_base: int = 0
     voxel_size: float | None = None
     tomo_num: int | None = None

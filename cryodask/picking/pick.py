@@ -1,6 +1,6 @@
 """From the maps of a search to a table of particles."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from cryodask.errors import InputError
+from cryodask.io.angles import Order
 from cryodask.picking.candidates import PeakSearch, Selection
 from cryodask.picking.exclusion import greedy_peaks
 from cryodask.picking.maps import open_maps
@@ -43,7 +44,7 @@ def pick(
     top_hat: int | None = None,
     angles: str | Path | Sequence[str | Path] | None = None,
     angle_list: str | Path | None = None,
-    order: str = "zxz",
+    order: Order = "zxz",
     angle_base: int = 0,
     voxel_size: float | None = None,
     tomo_num: int | None = None,
@@ -121,9 +122,8 @@ def _pick_one(source: Source, angles: str | Path | None, options: PickOptions) -
     table = particle_table(dataset, peaks, tomo_name=options.tomo_name, tomo_num=options.tomo_num)
     if options.randomize_symmetry:
         table = randomized(table, symmetry, seed=int(dataset.attrs.get("seed", 0)))
-    table.attrs = table_attributes(
-        dataset, threshold, score=options.score, symmetry=symmetry, diameter=diameter
-    )
+    made = table_attributes(dataset, threshold, score=options.score, symmetry=symmetry, diameter=diameter)
+    table.attrs.update(made)
     return table
 
 
@@ -160,12 +160,10 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     if len(tables) == 1:
         return tables[0]
     first = tables[0].attrs
-    common: dict[Hashable | None, Any] = {
-        k: v for k, v in first.items() if all(t.attrs.get(k) == v for t in tables)
-    }
+    common = {k: v for k, v in first.items() if all(t.attrs.get(k) == v for t in tables)}
     filled = [table for table in tables if len(table)]
     for table in tables:
         table.attrs = {}
     joined = pd.concat(filled, ignore_index=True) if filled else tables[0]
-    joined.attrs = common
+    joined.attrs.update(common)
     return joined

@@ -43,7 +43,7 @@ def particle_table(
     """
     count = len(peaks)
     places = peaks[["x", "y", "z"]].to_numpy(float) + peaks[["dx", "dy", "dz"]].to_numpy(float)
-    origin = np.array(dataset.attrs.get("origin", (0.0, 0.0, 0.0)), float)
+    origin = np.array(dataset.attrs.get("origin", (0.0, 0.0, 0.0)), float)[::-1]
     angstrom = places * voxel_size_of(dataset) + origin
     template = peaks["template"].to_numpy(int)
     euler = dataset["euler"].values[template, peaks["angle_row"].to_numpy(int)]

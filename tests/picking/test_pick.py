@@ -35,7 +35,7 @@ def test_every_peak_is_found_with_its_row_and_angles_by_falling_score(make_resul
 
 
 def test_positions_are_sub_voxel_and_in_angstrom_from_the_origin(make_result):
-    result = make_result([(8.3, 9.0, 10.2, 0.9, 3)], origin=(100.0, 200.0, 300.0), width=2.5)
+    result = make_result([(8.3, 9.0, 10.2, 0.9, 3)], origin=(300.0, 200.0, 100.0), width=2.5)
     row = pick(result).iloc[0]
     np.testing.assert_allclose(row[["x", "y", "z"]].astype(float), [10.2, 9.0, 8.3], atol=0.03)
     np.testing.assert_allclose(row.x_a, row.x * 10 + 100)
