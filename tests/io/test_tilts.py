@@ -1,0 +1,80 @@
+"""Tilt series from wedge lists and tilt files."""
+
+import numpy as np
+import pytest
+
+from cryodask.errors import InputError
+from cryodask.io.tilts import read_tilts
+
+
+@pytest.fixture
+def metadata(shared_data):
+    return shared_data / "tomogram_matching/tilt_metadata"
+
+
+def test_wedge_list_of_ts_018(metadata):
+    tilts = read_tilts(metadata / "wedgeutils_data/wedge_list_018.star", 18)
+    assert len(tilts.angles) == 60
+    np.testing.assert_allclose(tilts.angle_range, (-54.01, 69.97), atol=0.01)
+    assert tilts.tomogram_shape == (1800, 4096, 4096)
+    assert (tilts.pixel_size, tilts.voltage, tilts.amplitude_contrast, tilts.cs) == (2.4, 300, 0.07, 2.7)
+    assert tilts.defocus[0] == pytest.approx(35152.38)
+    assert tilts.exposure is None
+    angles = np.loadtxt(metadata / "TS_018/018.tlt")
+    np.testing.assert_allclose(read_tilts(metadata / "TS_018/018.tlt").angles, angles)
+    np.testing.assert_allclose(tilts.angles, angles, atol=0.02)
+
+
+def test_unknown_tomogram_is_named_with_those_there_are(metadata):
+    path = metadata / "wedgeutils_data/wedge_list.star"
+    with pytest.raises(InputError, match=r"no rows for tomo_num 9 \(has 17, 18\)"):
+        read_tilts(path, 9)
+    with pytest.raises(InputError, match=r"tomo_num is required \(has 17, 18\)"):
+        read_tilts(path)
+    assert read_tilts(path, 17).tomogram_shape == (1500, 4096, 4096)
+
+
+def test_em_wedge_list_gives_a_range(metadata):
+    tilts = read_tilts(metadata / "wedgeutils_data/wedge_list.em", 18)
+    assert tilts.is_range
+    np.testing.assert_allclose(tilts.angles, (-54.01, 69.97), atol=0.02)
+
+
+def test_exposure_two_defoci_and_default_optics(tmp_path):
+    (tmp_path / "w.star").write_text(
+        "data_stopgap_wedgelist\nloop_\n_tomo_num\n_tilt_angle\n_defocus1\n_defocus2\n_pshift\n_exposure\n"
+        "3 -1 2.0 3.0 90 1.5\n3 2 1 1 90 3\n"
+    )
+    tilts = read_tilts(tmp_path / "w.star")
+    assert tilts.defocus.tolist() == [25000, 10000]
+    assert tilts.exposure.tolist() == [1.5, 3]
+    assert tilts.phase_shift.tolist() == [90, 90]
+    assert (tilts.voltage, tilts.amplitude_contrast, tilts.cs, tilts.pixel_size) == (300, 0.07, 2.7, None)
+
+
+def test_several_columns_need_tilt_column(shared_data):
+    folder = shared_data / "tomogram_matching/relion5_project"
+    path = folder / "test_angles_multi_column.rawtlt"
+    with pytest.raises(InputError, match=r"multi_column.rawtlt line 1: 2 numbers, expected 1"):
+        read_tilts(path)
+    np.testing.assert_array_equal(
+        read_tilts(path, tilt_column=1).angles, read_tilts(folder / "test_angles.rawtlt").angles
+    )
+    with pytest.raises(InputError, match="line 1: no column 3"):
+        read_tilts(path, tilt_column=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.tlt", "3\n", "a.tlt: 1 tilt, expected 2 or more"),
+        ("a.tlt", "\n", "a.tlt: no rows"),
+        ("a.star", "data_x\nloop_\n_tomo_num\n_tilt_angle\n\n", "a.star: no rows"),
+        ("a.star", "data_x\nloop_\n_tomo_num\n_angle\n1 1\n", "a.star: missing column tilt_angle"),
+        ("a.jpg", "", "a.jpg: unknown tilt file, expected .star"),
+    ],
+)
+def test_wrong_tilt_files_are_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_tilts(tmp_path / name)
