@@ -30,12 +30,13 @@ class GridSummary:
 
     rotations: int
     directions: int
+    inplane: int | None
     mean_gap: float
     largest_gap: float
 
     def __str__(self) -> str:
-        inplane, rest = divmod(self.rotations, self.directions)
-        product = "" if rest else f"{self.directions} directions x {inplane} in-plane values = "
+        # lists for T, O and I have no common number of in-plane values
+        product = f"{self.directions} directions x {self.inplane} in-plane values = " if self.inplane else ""
         gaps = f"gap to a random rotation {self.mean_gap:.2f} mean, {self.largest_gap:.2f} largest (degrees)"
         return f"{product}{self.rotations} rotations, {gaps}"
 
@@ -187,8 +188,9 @@ def grid_summary(
         What the list was made to cover, as in `grid_gaps`.
     """
     gaps = grid_gaps(angles, symmetry, cone=cone, inplane_range=inplane_range, centre=centre)
-    directions = _count_directions(rotation_from_euler(angles))
-    return GridSummary(len(angles), directions, float(gaps.mean()), float(gaps.max()))
+    per_direction = _rows_per_direction(rotation_from_euler(angles))
+    inplane = int(per_direction[0]) if np.ptp(per_direction) == 0 else None
+    return GridSummary(len(angles), len(per_direction), inplane, float(gaps.mean()), float(gaps.max()))
 
 
 def _check(step: float, method: str, cone: float, inplane_step: float, inplane_range: float | None) -> None:
@@ -237,7 +239,8 @@ def _one_of_each_view(
         turn = 2.0 * np.arccos(np.clip(cosine, 0.0, 1.0))
         in_domain = _in_domain(third_rows @ g.as_matrix(), cone, inplane_range)
         least = np.where(in_domain, np.minimum(least, turn), least)
-    return angles[rotations.magnitude() <= least + math.radians(slack)]
+    # ties between equal cells must not hang on the last bit
+    return angles[rotations.magnitude() <= least + math.radians(slack) + 1e-6]
 
 
 def _in_domain(third_rows: np.ndarray, cone: float, inplane_range: float | None) -> np.ndarray:
@@ -252,14 +255,15 @@ def _in_domain(third_rows: np.ndarray, cone: float, inplane_range: float | None)
 def _covered_cone(rotations: Rotation) -> float:
     """Return the half cone that the directions of a list fill, 180 when only the far pole is missing."""
     least = np.clip(rotations.apply([0.0, 0.0, 1.0])[:, 2].min(), -1.0, 1.0)
-    spacing = math.degrees(math.sqrt(2.0 * math.pi * (1.0 - least) / _count_directions(rotations)))
+    spacing = math.degrees(math.sqrt(2.0 * math.pi * (1.0 - least) / len(_rows_per_direction(rotations))))
     half_cone = math.degrees(math.acos(least))
     return 180.0 if half_cone + 1.5 * spacing >= 180.0 else half_cone
 
 
-def _count_directions(rotations: Rotation) -> int:
+def _rows_per_direction(rotations: Rotation) -> np.ndarray:
     # adding 0 makes -0 and 0 one
-    return len(np.unique(rotations.apply([0.0, 0.0, 1.0]).round(7) + 0.0, axis=0))
+    directions = rotations.apply([0.0, 0.0, 1.0]).round(7) + 0.0
+    return np.unique(directions, axis=0, return_counts=True)[1]
 
 
 def _random_rotations(n: int, seed: int, cone: float, inplane_range: float | None) -> Rotation:

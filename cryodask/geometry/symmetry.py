@@ -4,6 +4,7 @@ import re
 from typing import Any, cast
 
 import numpy as np
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from cryodask.errors import InputError
@@ -45,6 +46,30 @@ def axial_order(name: str) -> int | None:
     """Return n of ``Cn`` and ``Dn`` (1 to 99), None for any other name."""
     found = re.fullmatch(r"[CD]([1-9]\d?)", name.strip().upper())
     return int(found.group(1)) if found else None
+
+
+def count_symmetry_mates(rotations: Rotation, name: str, tolerance: float = 0.01) -> int:
+    """Return how many rotations of a list show a view of the template that an earlier one shows already.
+
+    Parameters
+    ----------
+    rotations
+        The list.
+    name
+        Point group of the template.
+    tolerance
+        Angle below which two views are one, degrees.
+    """
+    quaternions = rotations.as_quat()
+    # q and -q are one rotation; the chord between quaternions is half the angle
+    tree = KDTree(np.concatenate([quaternions, -quaternions]))
+    reach = np.radians(tolerance) / 2.0
+    is_mate = np.zeros(len(quaternions), dtype=bool)
+    for g in symmetry_group(name)[1:]:
+        _, nearest = tree.query((rotations * g).as_quat(), distance_upper_bound=reach)
+        found = nearest < 2 * len(quaternions)
+        is_mate |= found & (nearest % len(quaternions) < np.arange(len(quaternions)))
+    return int(is_mate.sum())
 
 
 def _identity_first(group: Rotation) -> Rotation:

@@ -166,6 +166,7 @@ def test_summary_tells_directions_and_inplane_values():
     assert text.startswith(
         "432 directions x 36 in-plane values = 15552 rotations, gap to a random rotation 4.6"
     )
+    assert str(grid_summary(rotation_grid(10, symmetry="O"), "O")).startswith("696 rotations, gap")
     centre = np.array([10.0, 40.0, 70.0])
     cone = grid_summary(rotation_grid(5, cone=30, centre=centre), centre=centre)
     assert (cone.directions, cone.rotations) == (112, 8064)

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryodask.errors import InputError
-from cryodask.geometry.symmetry import symmetry_group
+from cryodask.geometry.symmetry import count_symmetry_mates, symmetry_group
 
 ORDERS = {
     "C1": 1,
@@ -65,3 +65,12 @@ def test_axes_lie_where_the_setting_says(name, fold, axis):
 def test_unknown_names_are_refused(name):
     with pytest.raises(InputError, match="expected Cn, Dn, T, T3, O, I, I1, I2"):
         symmetry_group(name)
+
+
+def test_rows_that_repeat_a_view_are_counted():
+    views = Rotation.random(50, rng=3)
+    group = symmetry_group("D3")
+    repeated = Rotation.concatenate([views, views[:10] * group[2], views[:5] * group[4]])
+    assert count_symmetry_mates(repeated, "D3") == 15
+    assert count_symmetry_mates(repeated, "C1") == 0
+    assert count_symmetry_mates(views, "D3") == 0
