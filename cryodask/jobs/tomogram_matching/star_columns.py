@@ -58,7 +58,7 @@ REQUIRED_COLUMNS: tuple[str, ...] = (
 
 # The native key that may stand in for a required column.
 STAND_INS: dict[str, tuple[str, ...]] = {
-    "tmpl_name": ("template", "templates"),
+    "tmpl_name": ("templates", "template"),
     "mask_name": ("mask", "templates"),
     "lp_rad": ("lowpass",),
     "hp_rad": ("highpass",),
