@@ -1,3 +1,49 @@
 """Searches of cryo-EM and cryo-ET data on Dask."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cryodask.errors import CryodaskError, InputError
+    from cryodask.geometry.grids import rotation_grid as generate_angles
+    from cryodask.io.volume import open_volume
+    from cryodask.jobs.tomogram_matching.job import match_tomogram
+    from cryodask.jobs.tomogram_matching.parameters import read_parameters
+    from cryodask.picking.pick import pick
+    from cryodask.results.accessor import open_result
+
+# loaded when first used, so that importing cryodask costs nothing
+_PUBLIC = {
+    "CryodaskError": ("cryodask.errors", "CryodaskError"),
+    "InputError": ("cryodask.errors", "InputError"),
+    "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
+    "open_result": ("cryodask.results.accessor", "open_result"),
+    "open_volume": ("cryodask.io.volume", "open_volume"),
+    "pick": ("cryodask.picking.pick", "pick"),
+    "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
+}
+
+__all__ = [
+    "CryodaskError",
+    "InputError",
+    "generate_angles",
+    "match_tomogram",
+    "open_result",
+    "open_volume",
+    "pick",
+    "read_parameters",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'cryodask' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

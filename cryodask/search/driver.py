@@ -39,11 +39,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, its tiles, the hypotheses of one task, and what to do when it is complete."""
+    """A run, its tiles, the hypotheses of one task, and what to do before its first and after its last."""
 
     run: Run
     plan: TilePlan
     batch: int
+    begin: Callable[[], Any]
     complete: Callable[[], Any]
     name: str
 
@@ -74,6 +75,7 @@ def drive(
     *,
     slots: int,
     listen: Callable[[Progress], None] = lambda progress: None,
+    progress: Progress | None = None,
 ) -> Progress:
     """Compute what is missing of every run, in order, as one queue of tasks.
 
@@ -87,6 +89,8 @@ def drive(
         How many tasks run at once.
     listen
         Called after every task.
+    progress
+        Filled in as the runs advance; a new one by default.
 
     Returns
     -------
@@ -99,16 +103,21 @@ def drive(
     ResourceError
         Where the disk is full; the run stops at once and can be resumed.
     """
-    return _Driver(runs, executor, slots, listen).run()
+    return _Driver(runs, executor, slots, listen, progress or Progress()).run()
 
 
 class _Driver:
     def __init__(
-        self, runs: Sequence[PlannedRun], executor: Executor, slots: int, listen: Callable[[Progress], None]
+        self,
+        runs: Sequence[PlannedRun],
+        executor: Executor,
+        slots: int,
+        listen: Callable[[Progress], None],
+        progress: Progress,
     ) -> None:
         self.executor, self.listen = executor, listen
         self.window = min(2 * slots + 8, MOST_TASKS)
-        self.progress = Progress()
+        self.progress = progress
         self.open = {planned.run.number: self._open(planned) for planned in runs}
         self.futures: dict[Future[Any], tuple[int, int]] = {}
         self.urgent: deque[tuple[int, int, Callable[..., TaskReport], tuple[Any, ...]]] = deque()
@@ -175,6 +184,7 @@ class _Driver:
         return False
 
     def _start(self, number: int, run: _OpenRun) -> None:
+        run.planned.begin()
         if not run.left:
             self._complete(number, run)
             return

@@ -81,6 +81,7 @@ class RunStore:
         for folder in (self.constants, self._records, self._partials):
             folder.mkdir(parents=True)
         group = zarr.open_group(self.path, mode="a", zarr_format=3)
+        group.require_group("run")  # so that readers of the hierarchy do not wonder at the folder
         for variable in variables:
             _create_array(group, variable, plan, dimensions)
         stored = {"tiles": plan.describe(), "fingerprint": dict(fingerprint)}
@@ -144,10 +145,12 @@ class RunStore:
         return tiles
 
     def publish(self, final: str, *, keep_run: bool) -> None:
-        """Give the finished result its final name."""
-        if not keep_run:
-            shutil.rmtree(self.run_folder)
+        """Give the finished result its final name, in the place of an older one."""
+        if Path(final).exists():
+            shutil.rmtree(final)
         Path(self.path).rename(final)
+        if not keep_run:
+            shutil.rmtree(Path(final) / "run")
 
 
 def _create_array(group: zarr.Group, variable: Variable, plan: TilePlan, dimensions: Sequence[str]) -> None:

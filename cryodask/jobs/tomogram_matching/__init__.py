@@ -1,1 +1,1 @@
-"""Match a tomogram: find where, and turned how, a template fits."""
+"""Match a tomogram: find every position and orientation at which a template fits."""

@@ -1,0 +1,270 @@
+"""Everything a match needs, loaded and checked before any work starts."""
+
+import functools
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from cryodask.geometry.euler import rotation_from_euler
+from cryodask.geometry.grids import crowther_step, rotation_grid
+from cryodask.geometry.symmetry import symmetry_group
+from cryodask.io.angles import read_angle_list
+from cryodask.io.header import VolumeHeader
+from cryodask.io.tilts import read_tilts
+from cryodask.io.volume import read_header, read_volume
+from cryodask.jobs.tomogram_matching.checks import check_files, check_tilts
+from cryodask.jobs.tomogram_matching.particle import Particle, make_particle
+from cryodask.jobs.tomogram_matching.settings import SphereMask
+from cryodask.optics.bandpass import BandPass
+from cryodask.optics.masks import MaskKind, mask_kind, sphere_mask
+from cryodask.optics.tilts import TiltSeries
+
+if TYPE_CHECKING:
+    from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+log = logging.getLogger("cryodask")
+CONFLICT, DOUBT = 0.01, 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class MatchInputs:
+    """The inputs of one match.
+
+    Parameters
+    ----------
+    parameters
+        As the user gave them.
+    shape, voxel_size, origin
+        (z, y, x) voxels, angstrom, and (z, y, x) in angstrom.
+    particle
+        Template and mask.
+    angles
+        (row, 3) phi, theta, psi in degrees, zxz.
+    tilts, band
+        Tilt series and band-pass; none where not set.
+    mask_kind
+        What the mask saves.
+    """
+
+    parameters: "MatchParameters"
+    shape: tuple[int, int, int]
+    voxel_size: float
+    origin: tuple[float, float, float]
+    particle: Particle
+    angles: np.ndarray
+    tilts: TiltSeries | None
+    band: BandPass | None
+    mask_kind: MaskKind
+
+    @property
+    def tomogram(self) -> str:
+        """Path of the tomogram."""
+        return self.parameters.locate(self.parameters.tomogram)
+
+    @property
+    def particle_diameter(self) -> float:
+        """Angstrom: as given, else that of the mask."""
+        return self.parameters.particle_diameter or self.particle.diameter * self.voxel_size
+
+
+def load_inputs(parameters: "MatchParameters") -> MatchInputs:
+    """Load and check everything but the tomogram's voxels.
+
+    Raises
+    ------
+    InputError
+        One line naming file, row, field, value and expectation.
+    """
+    check_files(parameters)
+    header = read_header(parameters.locate(parameters.tomogram), parameters.level)
+    tilts = _load_tilts(parameters)
+    check_tilts(parameters, tilts)
+    voxel_size = _voxel_size(parameters, header, tilts)
+    particle = _load_particle(parameters, voxel_size)
+    _check_fit(parameters, particle, header, tilts)
+    angles = load_angles(parameters, voxel_size, particle)
+    kind = parameters.mask_kind if parameters.mask_kind != "auto" else mask_kind(particle.mask)
+    return MatchInputs(
+        parameters=parameters,
+        shape=header.shape,
+        voxel_size=voxel_size,
+        origin=header.origin,
+        particle=particle,
+        angles=angles,
+        tilts=tilts,
+        band=_band(parameters, particle, voxel_size),
+        mask_kind=kind,
+    )
+
+
+def _load_tilts(parameters: "MatchParameters") -> TiltSeries | None:
+    given = parameters.tilts
+    if given is None:
+        return None
+    if isinstance(given, str):
+        tilts = read_tilts(parameters.locate(given), parameters.tomo_num, tilt_column=parameters.tilt_column)
+    else:
+        tilts = TiltSeries(angles=np.array(given, dtype=np.float64), is_range=True)
+    if len(tilts.angles) < 2:
+        raise parameters.source.wrong("tilts", given, f"{len(tilts.angles)} tilt, expected 2 or more")
+    if parameters.tilt_sign == -1:
+        angles = -tilts.angles[::-1] if tilts.is_range else -tilts.angles
+        tilts = replace(tilts, angles=angles)
+    return tilts
+
+
+def _voxel_size(parameters: "MatchParameters", header: VolumeHeader, tilts: TiltSeries | None) -> float:
+    """Take the voxel size from parameters, wedge list or header, and hold these against each other."""
+    known = {}
+    if parameters.voxel_size:
+        known["voxel_size"] = parameters.voxel_size
+    if tilts is not None and tilts.pixel_size:
+        known["pixelsize x binning"] = tilts.pixel_size * parameters.binning
+    if header.voxel_size:
+        known["header"] = header.voxel_size
+    if not known:
+        name = Path(parameters.tomogram).name
+        raise parameters.source.error(f"{name}: voxel size unknown (header 0 or 1), set voxel_size")
+    (best, value), *others = known.items()
+    for word, other in others:
+        _compare(parameters, other, word, value, best)
+    return value
+
+
+def _compare(parameters: "MatchParameters", other: float, word: str, value: float, best: str) -> None:
+    apart = abs(other - value) / value
+    text = f"voxel size {other:.3f} ({word}) contradicts {value:.3f} ({best})"
+    if apart > CONFLICT and best != "voxel_size":
+        raise parameters.source.error(f"{text}; set voxel_size to the right one")
+    if apart > DOUBT:
+        log.warning("%s%s", parameters.source.place, text)
+
+
+def _load_particle(parameters: "MatchParameters", voxel_size: float) -> Particle:
+    path = parameters.locate(parameters.template)
+    own = read_header(path).voxel_size
+    if own:
+        _compare(parameters, own, f"header of {Path(path).name}", voxel_size, "tomogram")
+    template = read_volume(path)
+    if isinstance(parameters.mask, SphereMask):
+        cube = (max(template.shape),) * 3
+        mask = sphere_mask(cube[0], parameters.mask.sphere / voxel_size, parameters.mask.edge / voxel_size)
+        if template.shape != cube:
+            edges = [(cube[0] // 2 - n // 2, cube[0] - n - (cube[0] // 2 - n // 2)) for n in template.shape]
+            template = np.pad(template, edges)
+    else:
+        mask = read_volume(parameters.locate(parameters.mask))
+    return make_particle(template, mask, parameters)
+
+
+def _check_fit(
+    parameters: "MatchParameters", particle: Particle, header: VolumeHeader, tilts: TiltSeries | None
+) -> None:
+    source = parameters.source
+    for axis, size in zip("zyx", header.shape, strict=True):
+        if particle.box > size:
+            raise source.error(f"template box {particle.box} exceeds tomogram {axis} = {size}")
+    if tilts is not None and tilts.tomogram_shape is not None:
+        expected = [size / parameters.binning for size in tilts.tomogram_shape]
+        if any(abs(a - b) > 1 for a, b in zip(expected, header.shape, strict=True)):
+            sizes = ",".join(f"{size:.0f}" for size in expected)
+            found = ",".join(map(str, header.shape))
+            log.warning("%sshape %s, the wedge list / binning says %s", source.place, found, sizes)
+    if parameters.tomogram_mask:
+        mask = read_header(parameters.locate(parameters.tomogram_mask)).shape
+        if mask != header.shape:
+            found, expect = ",".join(map(str, mask)), ",".join(map(str, header.shape))
+            label = source.label("tomogram_mask")
+            raise source.error(f"{label}: shape {found}, expected {expect} (tomogram)")
+
+
+def _band(parameters: "MatchParameters", particle: Particle, voxel_size: float) -> BandPass | None:
+    """Return the band-pass in Fourier pixels of the box as it has grown for the mask."""
+    band = parameters.band(particle.given_box, voxel_size)
+    grown = particle.box / particle.given_box
+    if band is None or grown == 1:
+        return band
+    return replace(
+        band,
+        lp_rad=band.lp_rad * grown,
+        lp_sigma=band.lp_sigma * grown,
+        hp_rad=band.hp_rad * grown,
+        hp_sigma=band.hp_sigma * grown,
+    )
+
+
+def load_angles(parameters: "MatchParameters", voxel_size: float, particle: Particle) -> np.ndarray:
+    """Return the rotation list (row, 3), zxz degrees: read from its file or generated.
+
+    A list from a file is used as it is; where it holds symmetry mates that is noted.
+    """
+    angles = parameters.angles
+    if angles.file is not None:
+        found = read_angle_list(parameters.locate(angles.file), angles.order, angles.units)
+        if parameters.symmetry != "C1":
+            _note_mates(parameters, found)
+        return found
+    step = angles.step
+    if step is None:
+        diameter = angles.diameter or parameters.particle_diameter or particle.diameter * voxel_size
+        resolution = angles.resolution or parameters.lowpass or 2 * voxel_size
+        step = crowther_step(diameter, resolution, voxel_size)
+    return _grid(
+        float(step),
+        angles.method,
+        angles.cone if angles.cone is not None else 180.0,
+        angles.inplane_step,
+        angles.inplane_range,
+        parameters.symmetry,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _grid(
+    step: float,
+    method: Literal["healpix", "golden", "rings"],
+    cone: float,
+    inplane_step: float | None,
+    inplane_range: float | None,
+    symmetry: str,
+) -> np.ndarray:
+    return rotation_grid(
+        step,
+        method=method,
+        cone=cone,
+        inplane_step=inplane_step,
+        inplane_range=inplane_range,
+        symmetry=symmetry,
+    )
+
+
+def _note_mates(parameters: "MatchParameters", angles: np.ndarray) -> None:
+    """Say how many rows repeat an earlier row up to symmetry (to 0.1 degree)."""
+    rotations = rotation_from_euler(angles)
+    group = symmetry_group(parameters.symmetry)
+    quats = rotations.as_quat(canonical=True)
+    tree = cKDTree(np.concatenate([quats, -quats]))
+    reach = 2 * np.sin(np.deg2rad(0.1) / 4)
+    mates = np.zeros(len(quats), bool)
+    for index in range(1, len(group)):
+        near, place = tree.query((rotations * group[index]).as_quat(), distance_upper_bound=reach)
+        place %= len(quats)
+        mates |= np.isfinite(near) & (place < np.arange(len(quats)))
+    if mates.any():
+        log.warning(
+            "%s%d of %d rotations are %s mates of others",
+            parameters.source.place,
+            int(mates.sum()),
+            len(quats),
+            parameters.symmetry,
+        )
+
+
+def viewing_directions(angles: np.ndarray) -> np.ndarray:
+    """Number the viewing directions (theta, psi) of the rows: an axial mask is rotated once a direction."""
+    axis = rotation_from_euler(angles).apply([0.0, 0.0, 1.0])
+    return np.unique(np.round(axis, 6), axis=0, return_inverse=True)[1].reshape(-1)

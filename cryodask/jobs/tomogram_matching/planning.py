@@ -1,0 +1,221 @@
+"""From checked inputs to a search problem, its tiles and its constants."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryodask.geometry.euler import rotation_from_euler
+from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching.area import SearchArea
+from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
+from cryodask.jobs.tomogram_matching.preparation import NO_BAND, TomogramFilter
+from cryodask.jobs.tomogram_matching.problem import GROUP, TomogramProblem
+from cryodask.kernels.rotation import rotation_coefficients
+from cryodask.kernels.statistics_grid import choose_statistics_grid
+from cryodask.kernels.volume_correlation import workspace_bytes
+from cryodask.optics.template_filter import template_filter
+from cryodask.search.plan import plan_tiles
+from cryodask.search.tiles import Batch, Tile, TilePlan
+
+# CPU seconds per block voxel and transform
+ROUGH_COST = 6e-9
+TRANSFORMS = {"spherical": 1.0, "axial": 1.2, "general": 2.6}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use, and how it is cut.
+
+    Parameters
+    ----------
+    memory
+        Bytes of one worker.
+    ntiles, tile_shape
+        The user's tiling, instead of the planner's.
+    angle_batch
+        Rotations of one task, instead of the planner's.
+    device
+        `auto`, `cpu` or `cuda`.
+    """
+
+    memory: float = 2.0 * 2**30
+    ntiles: int | None = None
+    tile_shape: tuple[int, int, int] | None = None
+    angle_batch: int | None = None
+    device: str = "auto"
+
+
+def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> TomogramProblem:
+    """Return the search problem of a match whose constants lie, or will lie, in a folder."""
+    parameters, particle = inputs.parameters, inputs.particle
+    wrap = parameters.boundary == "wrap"
+    margin = 0 if wrap else -(-particle.box // 2)
+    copies = parameters.noise_copies if parameters.noise_correction != "none" else 0
+    grid = choose_statistics_grid(particle.mask, parameters.statistics_grid)
+    source = parameters.source
+    return TomogramProblem(
+        folder=str(folder),
+        shape=inputs.shape,
+        box=particle.box,
+        hypotheses=len(inputs.angles),
+        mask_kind=inputs.mask_kind,
+        support=particle.support,
+        noise_correction=parameters.noise_correction,
+        noise_copies=copies,
+        moments=parameters.moments,
+        normalization=parameters.normalization,
+        interpolation=parameters.interpolation,
+        statistics_fraction=grid.fraction if inputs.mask_kind == "general" else 1.0,
+        wrap=wrap,
+        margin=margin,
+        device=resources.device,
+        tomogram_filter=TomogramFilter(
+            path=inputs.tomogram,
+            level=parameters.level,
+            shape=inputs.shape,
+            voxel_size=inputs.voxel_size,
+            box=particle.box,
+            tilts=inputs.tilts,
+            band=inputs.band,
+            wedge=parameters.wedge,
+            margin=margin,
+            label=f"{source.place}{source.label('tomogram')} = {parameters.tomogram}",
+            memory=resources.memory,
+        ),
+    )
+
+
+def make_plan(
+    inputs: MatchInputs, problem: TomogramProblem, area: SearchArea, resources: Resources
+) -> TilePlan:
+    """Choose the tiles.
+
+    Raises
+    ------
+    ResourceError
+        Where no tile fits the memory.
+    """
+    tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + 80.0 * problem.hypotheses
+
+    def working_set(block: tuple[int, ...], tile: tuple[int, ...]) -> float:
+        return tables + workspace_bytes(
+            block,
+            tile,
+            box=problem.box,
+            mask_kind=problem.mask_kind,
+            moments=problem.moments,
+            noise_copies=problem.noise_copies,
+        )
+
+    return plan_tiles(
+        problem.shape,
+        (problem.box - 1,) * 3,
+        working_set=working_set,
+        memory=resources.memory,
+        periodic=problem.wrap,
+        tile_count=resources.ntiles,
+        block=resources.tile_shape,
+        is_wanted=None if area.is_everything else area.has,
+    )
+
+
+def write_constants(inputs: MatchInputs, problem: TomogramProblem, area: SearchArea) -> None:
+    """Write what the tasks read, but for the filtered tomogram."""
+    folder = Path(problem.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    area.write(folder)
+    constants.write_tables(folder, make_tables(inputs, problem))
+
+
+def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
+    """Return the tables of a match: rotations, template, noise templates, mask and template filter."""
+    particle, seed = inputs.particle, inputs.parameters.seed
+    volumes = [particle.template]
+    volumes += [noise_template(particle.template, seed, 0, copy) for copy in range(problem.noise_copies)]
+    filtered = inputs.tilts is not None and inputs.parameters.wedge != "none"
+    band = inputs.band
+    weights = None
+    if filtered or band is not None:
+        tilts = inputs.tilts if filtered else None
+        weights = template_filter(
+            problem.box, inputs.voxel_size, tilts, band or NO_BAND, wedge=inputs.parameters.wedge
+        )
+    return Tables(
+        matrices=rotation_from_euler(inputs.angles).as_matrix(),
+        templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
+        mask=particle.mask,
+        mask_coefficients=rotation_coefficients(particle.mask, "linear"),
+        directions=viewing_directions(inputs.angles),
+        template_filter=weights,
+    )
+
+
+def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> np.ndarray:
+    """Return the template's amplitudes with random phases (the noise correction of GAPSTOP and STOPGAP).
+
+    Parameters
+    ----------
+    template
+        (z, y, x).
+    seed, number, copy
+        Seed of the run, number of the template, number of the copy: together they fix the noise.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number, copy])))
+    white = np.fft.rfftn(generator.standard_normal(template.shape))
+    length = np.abs(white)
+    phases = white / np.where(length > 0, length, 1.0)
+    amplitudes = np.abs(np.fft.rfftn(template.astype(np.float64)))
+    return np.fft.irfftn(amplitudes * phases, template.shape).astype(np.float32)
+
+
+def rough_seconds(problem: TomogramProblem, block: tuple[int, ...]) -> float:
+    """Return roughly the CPU seconds of one rotation on one tile: to size tasks, not to tell users."""
+    return ROUGH_COST * float(np.prod(block)) * (TRANSFORMS[problem.mask_kind] + problem.noise_copies)
+
+
+def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile, rotations: int = 4) -> float:
+    """Measure CPU seconds of one rotation on one tile, on a block of noise of its shape."""
+    block = np.random.default_rng(0).standard_normal(tile.block, dtype=np.float32)
+    rotations = min(rotations, problem.hypotheses)
+    problem.fold_block(block, tables, tile, Batch(0, 1))
+    start = time.process_time()
+    problem.fold_block(block, tables, tile, Batch(0, 1))
+    once = time.process_time()
+    problem.fold_block(block, tables, tile, Batch(0, rotations))
+    last = time.process_time()
+    return max((last - once) - (once - start), 1e-6) / max(rotations - 1, 1)
+
+
+def fingerprint(inputs: MatchInputs) -> dict[str, Any]:
+    """Return what a resumed run must have unchanged: parameters and the identity of every input."""
+    parameters = inputs.parameters.model_dump(mode="json", exclude={"root", "output", "formats"})
+    found = dict(parameters)
+    for name, path in input_files(inputs).items():
+        found[f"{name} (file)"] = file_identity(path)
+    return found | {"rotations": len(inputs.angles), "shape": list(inputs.shape)}
+
+
+def input_files(inputs: MatchInputs) -> dict[str, str]:
+    """Return the files that a match reads, by native key."""
+    parameters = inputs.parameters
+    named = {
+        "tomogram": parameters.tomogram,
+        "template": parameters.template,
+        "mask": parameters.mask,
+        "tomogram_mask": parameters.tomogram_mask,
+        "tilts": parameters.tilts,
+        "angles": parameters.angles.file,
+    }
+    return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
+
+
+def file_identity(path: str) -> str:
+    """Return size and time of a file or folder, which change when it does."""
+    if "://" in path:
+        return path
+    stat = Path(path).stat()
+    return f"{stat.st_size} bytes, {stat.st_mtime_ns}"

@@ -1,0 +1,174 @@
+"""From the tomogram's file to the filtered, extended volume of unit variance that tasks read."""
+
+import math
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from cryodask.io.volume import read_region
+from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching.filtering import Extension, filter_volume, inspect
+from cryodask.optics.bandpass import BandPass
+from cryodask.optics.template_filter import Wedge
+from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, wedge_power
+from cryodask.optics.tilts import TiltSeries
+from cryodask.optics.tomogram_filter import tomogram_filter
+
+NO_BAND = BandPass(lp_rad=math.inf)
+
+
+@dataclass(frozen=True)
+class TomogramFilter:
+    """What the filtering of a tomogram depends on.
+
+    Parameters
+    ----------
+    path, level
+        The tomogram.
+    shape
+        (z, y, x) voxels.
+    voxel_size
+        Angstrom.
+    box
+        Edge of the template box: the unit of Fourier pixels.
+    tilts, band, wedge
+        The filter of section 3.4; none where not set.
+    margin
+        Voxels by which the data are extended at each face; 0 wraps around.
+    label
+        The tomogram in the user's words, for messages.
+    memory
+        Bytes to stay below.
+    """
+
+    path: str
+    level: int
+    shape: tuple[int, int, int]
+    voxel_size: float
+    box: int
+    tilts: TiltSeries | None
+    band: BandPass | None
+    wedge: Wedge
+    margin: int
+    label: str
+    memory: float
+
+    @property
+    def axes(self) -> tuple[Extension, Extension, Extension]:
+        """How each axis is extended."""
+        z, y, x = (Extension(size, self.margin) for size in self.shape)
+        return z, y, x
+
+
+def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
+    """Filter the tomogram once into the run's constants; what is there already is kept.
+
+    Raises
+    ------
+    InputError
+        Where voxels are not finite or all equal, or the tilt angles look inverted.
+    """
+    if constants.is_prepared(folder):
+        return
+
+    def read(region: tuple[slice, ...]) -> np.ndarray:
+        return read_region(settings.path, region, level=settings.level)
+
+    statistics = inspect(read, settings.shape, settings.memory, settings.label)
+    spectrum_filter = _SpectrumFilter(settings)
+    scratch = folder / "spectrum.zarr"
+    shutil.rmtree(scratch, ignore_errors=True)
+    filtered = constants.create_array(
+        constants.filtered_path(folder), tuple(axis.length for axis in settings.axes), "float32"
+    )
+    searched = _Variance(settings, folder)
+
+    def write(rows: slice, slab: np.ndarray) -> None:
+        filtered[rows] = slab
+        searched.add(rows, slab)
+
+    filter_volume(
+        read,
+        write,
+        settings.axes,
+        mean=statistics.mean,
+        voxel_size=settings.voxel_size,
+        spectrum_filter=spectrum_filter,
+        memory=settings.memory,
+        scratch=scratch,
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    notices = spectrum_filter.check_tilt_sign()
+    constants.write_prepared(folder, {"scale": searched.scale, "notices": notices, **vars(statistics)})
+
+
+class _SpectrumFilter:
+    """The filter of section 3.4; on its way it gathers the power that tells the sign of the tilt angles."""
+
+    def __init__(self, settings: TomogramFilter) -> None:
+        self.settings = settings
+        self.power = WedgePower()
+        self.longest = max(settings.shape[0], settings.shape[2])
+        self.tilts = settings.tilts if settings.wedge != "none" else None
+
+    def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+        box, voxel_size, band = self.settings.box, self.settings.voxel_size, self.settings.band
+        if self.tilts is not None:
+            squared = spectrum.real**2 + spectrum.imag**2
+            limits = self.tilts.angle_range
+            self.power += wedge_power(squared, kz, ky, kx, limits, box, voxel_size)
+        elif band is None:
+            return np.ones((1, 1, 1), np.float32)
+        return tomogram_filter(
+            kz,
+            ky,
+            kx,
+            box,
+            voxel_size,
+            self.tilts,
+            band or NO_BAND,
+            wedge=self.settings.wedge,
+            longest_edge=self.longest,
+        )
+
+    def check_tilt_sign(self) -> list[str]:
+        """Return what is doubtful about the sign; raise where it is wrong."""
+        if self.tilts is None:
+            return []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_tilt_sign(self.power.ratio, self.tilts.angle_range)
+        return [str(warning.message) for warning in caught]
+
+
+class _Variance:
+    """Gathers the variance of the filtered tomogram over the searched voxels."""
+
+    def __init__(self, settings: TomogramFilter, folder: Path) -> None:
+        self.margin, self.shape = settings.margin, settings.shape
+        path = constants.mask_path(folder)
+        self.mask = zarr.open_array(path, mode="r") if path.exists() else None
+        self.count, self.total, self.squares = 0, 0.0, 0.0
+
+    def add(self, rows: slice, slab: np.ndarray) -> None:
+        first, last = max(rows.start, self.margin), min(rows.stop, self.margin + self.shape[0])
+        if first >= last:
+            return
+        inner = tuple(slice(self.margin, self.margin + size) for size in self.shape[1:])
+        values = slab[(slice(first - rows.start, last - rows.start), *inner)]
+        if self.mask is not None:
+            selected = self.mask[first - self.margin : last - self.margin]
+            values = values[np.asarray(selected).astype(bool)]
+        self.count += values.size
+        self.total += float(values.sum(dtype=np.float64))
+        self.squares += float(np.square(values, dtype=np.float64).sum())
+
+    @property
+    def scale(self) -> float:
+        mean = self.total / max(self.count, 1)
+        variance = self.squares / max(self.count, 1) - mean**2
+        return float(1.0 / np.sqrt(variance)) if variance > 0 else 0.0

@@ -1,0 +1,273 @@
+"""The search problem that tomogram matching hands to the engine."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from cryodask.arrays.module import array_module, cuda_is_available, to_numpy
+from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
+from cryodask.kernels import volume_correlation as kernel
+from cryodask.kernels.rotation import Interpolation, rotate_mask
+from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
+from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States
+from cryodask.search.problem import Summary, Variable
+from cryodask.search.tiles import Batch, Tile
+
+GROUP = 8  # rotations that share one pass over the running state
+LEAST_FOR_ZSCORE = 50
+
+
+@dataclass(frozen=True)
+class TomogramProblem:
+    """Template matching of one tomogram (specified for STOPGAP- and GAPSTOP-like local correlation).
+
+    Parameters
+    ----------
+    folder
+        The run's constants.
+    shape
+        (z, y, x) voxels of the tomogram.
+    box
+        Edge of the template box, voxels.
+    hypotheses
+        Rows of the rotation list.
+    mask_kind
+        What the mask saves: nothing, the statistics of a direction, or all statistics.
+    noise_copies
+        Noise templates, 0 for none.
+    """
+
+    folder: str
+    shape: tuple[int, int, int]
+    box: int
+    hypotheses: int
+    mask_kind: Literal["spherical", "axial", "general"]
+    support: float
+    noise_correction: Literal["none", "ratio", "subtract"]
+    noise_copies: int
+    moments: bool
+    normalization: Normalization
+    interpolation: Interpolation
+    statistics_fraction: float
+    wrap: bool
+    margin: int
+    device: str
+    tomogram_filter: TomogramFilter = field(compare=False)
+
+    @property
+    def aggregates(self) -> Mapping[str, Aggregate]:
+        """Maximum of the template and of each noise template, moments of the template's scores."""
+        found: dict[str, Aggregate] = {"score": Maximum()}
+        if self.moments:
+            found["moments"] = Moments()
+        return found | {f"noise_{copy}": Maximum() for copy in range(self.noise_copies)}
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The maps of section 5.2 of the result that this search makes."""
+        names = ["score", "score_raw"]
+        names += ["noise"] if self.noise_copies else []
+        names += ["score_mean", "score_std"] if self.moments else []
+        names += ["zscore"] if self.has_zscore else []
+        template = (("template", 1),)
+        maps = [Variable(name, "float32", 0.0, template, (("units", "1"),)) for name in names]
+        rows = (("long_name", "row of the rotation list"), ("not_searched", str(int(NO_ID))))
+        inside = (("long_name", "mask support inside the tomogram"),)
+        return (
+            *maps,
+            Variable("orientation", "uint32", int(NO_ID), template, rows),
+            Variable("valid", "uint8", 0, (), inside),
+        )
+
+    @property
+    def has_zscore(self) -> bool:
+        """Too few rotations make no standard deviation worth dividing by."""
+        return self.moments and self.hypotheses >= LEAST_FOR_ZSCORE
+
+    def prepare(self) -> None:
+        """Filter the tomogram into the run's constants."""
+        prepare_tomogram(Path(self.folder), self.tomogram_filter)
+
+    def fold(self, tile: Tile, batch: Batch) -> States:
+        """Score a batch of rotations on a tile."""
+        folder = Path(self.folder)
+        block = constants.read_block(
+            folder, tile, before=self.box // 2, halo=self.box - 1, margin=self.margin, wrap=self.wrap
+        )
+        return self.fold_block(block, constants.read_tables(self.folder), tile, batch)
+
+    def fold_block(self, block: np.ndarray, tables: Tables, tile: Tile, batch: Batch) -> States:
+        """Score a batch of rotations on a block of filtered tomogram."""
+        device_block = self._on_device(block)
+        z, y, x = tile.shape
+        spectra = kernel.tile_spectra(device_block, box=self.box, valid=(z, y, x), squares=True)
+        xp = array_module(device_block)
+        states = [
+            kernel.empty_state((z, y, x), moments=self.moments and copy == 0, xp=xp)
+            for copy in range(1 + self.noise_copies)
+        ]
+        fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
+        fold[self.mask_kind](spectra, _Rotated(self, tables, xp), batch, states)
+        return self._as_states(states, len(batch))
+
+    def _fold_spherical(
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+    ) -> None:
+        mask = rotated.fixed_mask()
+        norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
+        spectra = replace(spectra, squares=None)
+        for rows in _groups(np.arange(batch.start, batch.stop)):
+            for copy, state in enumerate(states):
+                templates, _ = rotated.templates(copy, rows, [mask] * len(rows))
+                kernel.correlate_spherical(spectra, templates, rows, state)
+        for state in states:
+            kernel.finish_spherical(state, norm)
+
+    def _fold_axial(
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+    ) -> None:
+        rows = np.arange(batch.start, batch.stop)
+        directions = rotated.tables.directions[rows]
+        for direction in np.unique(directions):
+            alike = rows[directions == direction]
+            mask = rotated.mask(alike[0])
+            norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
+            for some in _groups(alike):
+                for copy, state in enumerate(states):
+                    templates, _ = rotated.templates(copy, some, [mask] * len(some))
+                    kernel.correlate_with_norm(spectra, templates, some, norm, state)
+
+    def _fold_general(
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+    ) -> None:
+        for rows in _groups(np.arange(batch.start, batch.stop)):
+            masks = [rotated.mask(row) for row in rows]
+            for copy, state in enumerate(states):
+                templates, counts = rotated.templates(copy, rows, masks)
+                kernel.correlate_general(
+                    spectra,
+                    templates,
+                    rotated.xp.stack(masks),
+                    counts,
+                    rows,
+                    state,
+                    statistics_grid=self.statistics_fraction,
+                )
+
+    def _on_device(self, block: np.ndarray) -> Any:
+        if self.device == "cpu" or (self.device == "auto" and not cuda_is_available()):
+            return block
+        import cupy
+
+        return cupy.asarray(block)
+
+    def _as_states(self, states: list[Any], count: int) -> States:
+        host = [{key: to_numpy(value) for key, value in state.items()} for state in states]
+        found: States = {"score": {key: host[0][key] for key in ("value", "id")}}
+        if self.moments:
+            sums = {key: host[0][key] for key in ("sum", "square_sum")}
+            found["moments"] = sums | {"count": np.asarray(count, np.int64)}
+        for copy, state in enumerate(host[1:]):
+            found[f"noise_{copy}"] = {key: state[key] for key in ("value", "id")}
+        return found
+
+    def finish(self, tile: Tile, states: States) -> tuple[dict[str, np.ndarray], Summary]:
+        """Turn the states of all rotations into maps; where nothing is searched they hold the fill values."""
+        searched = states["score"]["id"] != NO_ID
+        selected = constants.read_search_mask(Path(self.folder), tile)
+        if selected is not None:
+            searched &= selected
+        raw = np.where(searched, states["score"]["value"], np.float32(0))
+        maps = {"score_raw": raw, "score": raw}
+        maps["orientation"] = np.where(searched, states["score"]["id"], NO_ID)
+        voxels = np.prod(tile.shape) if selected is None else np.count_nonzero(selected)
+        summary = {"voxels": float(voxels)}
+        if self.noise_copies:
+            maps["noise"] = self._noise(states, searched)
+            maps["score"] = corrected(raw, maps["noise"], self.noise_correction) * searched
+            summary["noise_sum"] = float(maps["noise"].sum(dtype=np.float64))
+        if self.moments:
+            summary["square_sum"] = float(states["moments"]["square_sum"][searched].sum())
+            maps |= self._moment_maps(states, searched, raw)
+        found = {name: np.asarray(values)[None] for name, values in maps.items()}
+        return found | {"valid": self._valid(tile)}, summary
+
+    def _noise(self, states: States, searched: np.ndarray) -> np.ndarray:
+        copies = [states[f"noise_{copy}"]["value"] for copy in range(self.noise_copies)]
+        total = np.zeros(searched.shape, np.float64)
+        for values in copies:
+            total += np.where(searched, values, 0)
+        return (total / self.noise_copies).astype(np.float32)
+
+    def _moment_maps(self, states: States, searched: np.ndarray, raw: np.ndarray) -> dict[str, np.ndarray]:
+        moments = Moments().finalize(states["moments"])
+        mean, std = np.where(searched, moments["mean"], 0), np.where(searched, moments["std"], 0)
+        maps = {"score_mean": mean.astype(np.float32), "score_std": std.astype(np.float32)}
+        if self.has_zscore:
+            safe = np.where(std >= 1e-6, std, 1.0)
+            maps["zscore"] = np.where(std >= 1e-6, (raw - mean) / safe, 0).astype(np.float32)
+        return maps
+
+    def _valid(self, tile: Tile) -> np.ndarray:
+        """Mark positions from which no rotation carries the mask's support out of the tomogram."""
+        inside = np.ones(tile.shape, bool)
+        if not self.wrap:
+            for axis, (start, stop, size) in enumerate(zip(tile.start, tile.stop, self.shape, strict=True)):
+                at = np.arange(start, stop)
+                fits = (at >= self.support) & (at <= size - 1 - self.support)
+                inside &= fits.reshape([-1 if a == axis else 1 for a in range(3)])
+        return inside.astype(np.uint8)
+
+
+def corrected(raw: np.ndarray, noise: np.ndarray, correction: str) -> np.ndarray:
+    """Return the noise-corrected score; `subtract` leaves out the mean noise, known only at the end."""
+    if correction == "ratio":
+        room = np.maximum(1 - noise, np.float32(1e-6))
+        return np.maximum((raw - noise) / room, np.float32(0))
+    return raw - noise
+
+
+class _Rotated:
+    """Rotated templates and masks of a task, on its device."""
+
+    def __init__(self, problem: TomogramProblem, tables: Tables, xp: ModuleType) -> None:
+        self.problem, self.tables, self.xp = problem, tables, xp
+        self.coefficients = [xp.asarray(template) for template in tables.templates]
+        self.mask_coefficients = xp.asarray(tables.mask_coefficients)
+        self.filter = None if tables.template_filter is None else xp.asarray(tables.template_filter)
+
+    def fixed_mask(self) -> Any:
+        """Return the mask of every rotation, for one that does not change under rotation."""
+        return normalization_mask(self.xp.asarray(self.tables.mask), self.problem.normalization)
+
+    def mask(self, row: int) -> Any:
+        """Return the mask in the frame of one rotation."""
+        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
+        return normalization_mask(rotated, self.problem.normalization)
+
+    def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
+        """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""
+        made = [
+            prepare_rotation(
+                self.coefficients[copy],
+                mask,
+                self.tables.matrices[row],
+                interpolation=self.problem.interpolation,
+                filter_half=self.filter,
+                normalization=self.problem.normalization,
+            )
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+        counts = np.array([float(count) for _, count in made])
+        return self.xp.stack([template for template, _ in made]), counts
+
+
+def _groups(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(rows), GROUP):
+        yield rows[first : first + GROUP].astype(np.uint32)

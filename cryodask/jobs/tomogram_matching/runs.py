@@ -1,0 +1,339 @@
+"""Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryodask.errors import InputError, ResourceError
+from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
+from cryodask.jobs.tomogram_matching.checks import check_supported
+from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
+from cryodask.jobs.tomogram_matching.planning import (
+    Resources,
+    calibrate,
+    fingerprint,
+    make_plan,
+    make_problem,
+    make_tables,
+    rough_seconds,
+    write_constants,
+)
+from cryodask.jobs.tomogram_matching.problem import TomogramProblem
+from cryodask.jobs.tomogram_matching.result import (
+    check_rows_fit,
+    finish_store,
+    map_files,
+    result_name,
+    write_maps,
+)
+from cryodask.search.driver import PlannedRun, Progress, drive
+from cryodask.search.plan import split_hypotheses
+from cryodask.search.store import RunStore, check_same_run
+from cryodask.search.task import Run
+from cryodask.search.tiles import TilePlan
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+
+@dataclass
+class MatchRun:
+    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
+
+    inputs: MatchInputs
+    area: SearchArea
+    problem: TomogramProblem
+    plan: TilePlan
+    store: RunStore
+    final: Path
+    files: dict[str, Path]
+    is_finished: bool = False
+    replaces: bool = False
+    started: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        """The result's name, for messages."""
+        return self.final.name
+
+    @property
+    def stored_bytes(self) -> float:
+        """Bytes of the result, uncompressed."""
+        voxels = float(np.prod(self.problem.shape))
+        maps = sum(np.dtype(v.dtype).itemsize for v in self.problem.variables)
+        return voxels * (maps + 4 * len([key for key in self.files if not key.endswith("csv")]))
+
+    @property
+    def scratch_bytes(self) -> float:
+        """Bytes of the filtered tomogram and its spectrum while running."""
+        return 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
+
+    def measured_seconds(self) -> float:
+        """CPU seconds of all rotations on all tiles, measured by a short calibration."""
+        tables = make_tables(self.inputs, self.problem)
+        each = calibrate(self.problem, tables, self.plan.tiles[0])
+        return each * self.problem.hypotheses * len(self.plan.tiles)
+
+    def begin(self) -> None:
+        """Create the store, unless it is resumed."""
+        if not self.store.exists():
+            shutil.rmtree(self.store.path, ignore_errors=True)
+            marks = fingerprint(self.inputs)
+            self.store.create(self.plan, self.problem.variables, ("z", "y", "x"), marks)
+        if not constants.has_tables(Path(self.problem.folder)):
+            write_constants(self.inputs, self.problem, self.area)
+
+    def complete(self, progress: Progress, *, keep_run: bool) -> list[str]:
+        """Finish the result, write the maps and give them their names; return what should be told."""
+        stored = self.store.progress()
+        summaries = [stored[tile.index].summary for tile in self.plan.tiles]
+        finished = time.time()
+        extra = {
+            "started": _iso(self.started),
+            "finished": _iso(finished),
+            "cost": json.dumps(
+                {"wall_seconds": finished - self.started, "core_seconds": progress.cpu_seconds}
+            ),
+            "fingerprint": json.dumps(fingerprint(self.inputs)),
+        }
+        finish_store(self.store.path, self.inputs, self.problem, self.plan, summaries, extra)
+        write_maps(self.store.path, self.inputs, self.files)
+        notices = constants.read_prepared(self.problem.folder)["notices"]
+        self.store.publish(str(self.final), keep_run=keep_run)
+        return [f"{self.name}: {notice}" for notice in notices]
+
+
+def open_runs(
+    rows: Sequence["MatchParameters"],
+    resources: Resources,
+    *,
+    final: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[MatchRun]:
+    """Check every row and plan its run; nothing is written.
+
+    Parameters
+    ----------
+    rows
+        Parameters, one tomogram each.
+    resources
+        Memory and tiling.
+    final
+        Where the result of a single row goes, instead of the output folder and name of its parameters.
+    resume
+        Continue unfinished runs and skip finished ones.
+    overwrite
+        Replace results of the same name.
+
+    Raises
+    ------
+    InputError
+        A wrong value or file, an existing result, a changed run.
+    ResourceError
+        No tile fits the memory, or the results do not fit the disk.
+    """
+    check_supported(rows)
+    runs = [_open_run(row, resources, final, resume=resume, overwrite=overwrite) for row in rows]
+    names = [run.final for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name}: {names.count(name)} rows write this result; give them different names")
+    _check_disk(runs)
+    return runs
+
+
+def _open_run(
+    parameters: "MatchParameters",
+    resources: Resources,
+    final: Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> MatchRun:
+    inputs = load_inputs(parameters)
+    final = final or Path(parameters.locate(parameters.output)) / result_name(inputs)
+    store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
+    files = map_files(inputs, final.parent)
+    check_rows_fit(inputs, files)
+    _check_existing(final, store, files, resume=resume, overwrite=overwrite)
+    area = search_area(inputs)
+    problem = make_problem(inputs, store.constants, resources)
+    is_finished = resume and final.exists()
+    if is_finished:
+        _check_finished(final, inputs)
+    if resume and store.exists():
+        plan, before = store.read_plan()
+        check_same_run(before, fingerprint(inputs))
+    else:
+        plan = make_plan(inputs, problem, area, resources)
+    return MatchRun(
+        inputs, area, problem, plan, store, final, files, is_finished, replaces=overwrite and not resume
+    )
+
+
+def _check_existing(
+    final: Path, store: RunStore, files: dict[str, Path], *, resume: bool, overwrite: bool
+) -> None:
+    folder = _nearest_folder(final.parent)
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"outputdir = {final.parent}: {folder} is not writable")
+    if resume or overwrite:
+        return
+    for path in (final, *files.values()):
+        if path.exists():
+            raise InputError(f"{path.name} exists; use --overwrite")
+    if Path(store.path).exists():
+        raise InputError(f"{Path(store.path).name} is unfinished; use --resume or --overwrite")
+
+
+def _check_finished(final: Path, inputs: MatchInputs) -> None:
+    import zarr
+
+    marks = dict(zarr.open_group(final, mode="r").attrs).get("fingerprint")
+    if isinstance(marks, str):
+        check_same_run(json.loads(marks), fingerprint(inputs))
+
+
+def _check_disk(runs: Sequence[MatchRun]) -> None:
+    needed: dict[Path, float] = {}
+    for run in runs:
+        if not run.is_finished:
+            folder = _nearest_folder(run.final.parent)
+            needed[folder] = needed.get(folder, 0.0) + run.stored_bytes
+    for folder, size in needed.items():
+        scratch = max((run.scratch_bytes for run in runs), default=0.0) * min(2, len(runs))
+        free = shutil.disk_usage(folder).free
+        if size + scratch > free:
+            raise ResourceError(
+                f"{folder}: the results need {(size + scratch) / 2**30:.3g} GiB, "
+                f"{free / 2**30:.3g} GiB are free"
+            )
+
+
+def _nearest_folder(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def execute(
+    runs: Sequence[MatchRun],
+    *,
+    client: "Client | None" = None,
+    resources: Resources | None = None,
+    cleanup: bool = True,
+    listen: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = lambda notice: None,
+) -> list[Path]:
+    """Compute runs as one queue of tasks, each result published as it completes.
+
+    Parameters
+    ----------
+    runs
+        From `open_runs`.
+    client
+        Dask client; default: the active one, else threads of this process.
+    resources
+        Gives the rotations of a task.
+    cleanup
+        Remove plan, records and constants of finished runs.
+    listen
+        Called after every task.
+    tell
+        Called with what a user should know of a finished run.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The results, in order.
+
+    Raises
+    ------
+    IncompleteError
+        Where tiles failed.
+    """
+    batch = resources.angle_batch if resources else None
+    with _executor(client) as (executor, slots):
+        planned, progress = [], Progress()
+        for number, run in enumerate(runs):
+            if run.is_finished:
+                continue
+            if run.replaces:
+                shutil.rmtree(run.store.path, ignore_errors=True)
+
+            def complete(run: MatchRun = run) -> None:
+                for notice in run.complete(progress, keep_run=not cleanup):
+                    tell(notice)
+
+            size = split_hypotheses(
+                run.problem.hypotheses,
+                tiles=len(run.plan.tiles),
+                slots=slots,
+                seconds_each=rough_seconds(run.problem, run.plan.block),
+                batch=batch,
+            )
+            task = Run(number, run.problem, run.store)
+            planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
+        drive(planned, executor, slots=slots, listen=listen, progress=progress)
+    return [run.final for run in runs]
+
+
+@contextmanager
+def _executor(client: "Client | None") -> Iterator[tuple[Executor, int]]:
+    client = client or _active_client()
+    if client is not None:
+        client.wait_for_workers(1)
+        yield client.get_executor(pure=False, retries=2), sum(client.nthreads().values())
+        return
+    slots = os.cpu_count() or 1
+    with ThreadPoolExecutor(slots) as pool:
+        yield pool, slots
+
+
+def _active_client() -> "Client | None":
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def run(
+    rows: Sequence["MatchParameters"],
+    *,
+    client: "Client | None" = None,
+    resources: Resources | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    cleanup: bool = True,
+    **callbacks: Any,
+) -> list[Path]:
+    """Match tomograms and store the results: `open_runs` and `execute` in one.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The result stores, in order; the maps of other formats lie beside them.
+    """
+    resources = resources or Resources()
+    runs = open_runs(rows, resources, resume=resume, overwrite=overwrite)
+    return execute(runs, client=client, resources=resources, cleanup=cleanup, **callbacks)

@@ -1,0 +1,83 @@
+"""The `.cryo` accessor of xarray datasets."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from cryodask.errors import InputError
+
+PLAN = "cryodask_plan"  # key of a lazy dataset's encoding under which the job keeps what stores it
+
+
+@xr.register_dataset_accessor("cryo")
+class CryoAccessor:
+    """What a result dataset can do.
+
+    Parameters
+    ----------
+    dataset
+        A result of cryodask, lazy or opened.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    def store(
+        self, path: str | Path, *, resume: bool = False, overwrite: bool = False, **options: Any
+    ) -> Path:
+        """Compute a lazy result into a Zarr store on the active Dask cluster, or on threads.
+
+        Parameters
+        ----------
+        path
+            The store, ending in ``.zarr``; it has that name only when it is complete.
+        resume
+            Continue an unfinished store; what is finished is not computed again.
+        overwrite
+            Replace an existing store.
+        **options
+            `client`: a Dask client. `listen`: called with the progress after every task. `cleanup`: False
+            keeps plan and records.
+
+        Returns
+        -------
+        pathlib.Path
+            The store, for `cryodask.open_result`.
+
+        Raises
+        ------
+        InputError
+            Where the dataset is not as a job returned it, the store exists, or a resumed run differs.
+        IncompleteError
+            Where tiles failed; call it again with ``resume=True``.
+        """
+        plan = self._dataset.encoding.get(PLAN)
+        if plan is None:
+            raise InputError("only a lazy dataset as a job returned it can be stored; use to_zarr for others")
+        return plan.store(self._dataset, path, resume=resume, overwrite=overwrite, **options)
+
+    def pick(self, **options: Any) -> pd.DataFrame:
+        """Return the particle table; options are those of `cryodask.pick`."""
+        from cryodask.picking.pick import pick
+
+        return pick(self._dataset, **options)
+
+
+def open_result(path: str | Path) -> xr.Dataset:
+    """Open a stored result lazily.
+
+    Parameters
+    ----------
+    path
+        A ``.zarr`` store written by cryodask, or its address.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+    """
+    if "://" not in str(path) and not Path(path).is_dir():
+        raise InputError(f"{path}: no such result")
+    return xr.open_zarr(path, consolidated=False)
