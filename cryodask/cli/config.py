@@ -1,0 +1,220 @@
+"""`cryodask config`: write a parameter file to fill in; check, show and convert parameter files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from cryodask.cli.options import debug_option, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from cryodask.jobs.tomogram_matching.inputs import MatchInputs
+    from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+JOBS = ("match-tomogram",)
+YAML = (".yaml", ".yml")
+
+OUTPUT = click.Path(path_type=Path)
+no_defaults_option = click.option("-n", "--no-defaults", is_flag=True, help="Only fields without a default.")
+angles_option = click.option(
+    "--angles",
+    type=click.Choice(["list", "increments"]),
+    default="list",
+    show_default=True,
+    help="How rotations are given.",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("-o", "--output", type=OUTPUT, help="STAR or YAML to write.")
+@no_defaults_option
+@angles_option
+@overwrite_option
+@debug_option
+@click.pass_context
+def config(
+    context: click.Context,
+    output: Path | None,
+    no_defaults: bool,
+    angles: Literal["list", "increments"],
+    overwrite: bool,
+) -> None:
+    """Write, check, show and convert parameter files.
+
+    With -o alone: the same as `config init match-tomogram -o`.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if output is None:
+        raise click.UsageError("-o, or one of init, check, show and convert, is required")
+    _write_template(output, no_defaults, angles, overwrite)
+
+
+@config.command()
+@click.argument("job", type=click.Choice(JOBS))
+@click.option("-o", "--output", type=OUTPUT, required=True, help="STAR or YAML to write.")
+@no_defaults_option
+@angles_option
+@overwrite_option
+@debug_option
+def init(
+    job: str, output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
+) -> None:
+    """Write a parameter file for a JOB, to fill in; the format follows the suffix."""
+    _write_template(output, no_defaults, angles, overwrite)
+
+
+@config.command()
+@click.argument("file", type=OUTPUT)
+@json_option
+@debug_option
+def check(file: Path, as_json: bool) -> None:
+    """Check a parameter FILE and the files that it names."""
+    from cryodask.jobs.tomogram_matching.checks import check_supported
+    from cryodask.jobs.tomogram_matching.inputs import load_inputs
+    from cryodask.jobs.tomogram_matching.parameters import read_parameters
+
+    rows = read_parameters(file)
+    check_supported(rows)
+    counts = [_counts(load_inputs(parameters)) for parameters in rows]
+    if as_json:
+        _echo_json([{"row": parameters.source.row, **n} for parameters, n in zip(rows, counts, strict=True)])
+        return
+    for parameters, count in zip(rows, counts, strict=True):
+        click.echo(
+            f"{file.name} row {parameters.source.row}: {parameters.display_name}: {_count_line(count)}"
+        )
+
+
+@config.command()
+@click.argument("file", type=OUTPUT)
+@json_option
+@debug_option
+def show(file: Path, as_json: bool) -> None:
+    """Print every value of a parameter FILE after defaults, and what follows from them.
+
+    Counts of rotations and voxels and the threshold need the files that it names; without them the values
+    alone are printed.
+    """
+    from cryodask.errors import InputError
+    from cryodask.jobs.tomogram_matching.inputs import load_inputs
+    from cryodask.jobs.tomogram_matching.parameters import read_parameters
+
+    shown = []
+    for parameters in read_parameters(file):
+        values: dict[str, Any] = {"row": parameters.source.row, **parameters.model_dump(mode="json")}
+        try:
+            values |= _counts(load_inputs(parameters))
+        except InputError as error:
+            click.echo(f"cryodask: note: no counts: {error}", err=True)
+        shown.append(values)
+    if as_json:
+        _echo_json(shown)
+        return
+    for values in shown:
+        for key, value in values.items():
+            click.echo(f"{key:<24} {_plain(value)}")
+        click.echo()
+
+
+@config.command()
+@click.argument("file", type=OUTPUT)
+@click.option("-o", "--output", type=OUTPUT, required=True, help="STAR or YAML to write.")
+@click.option(
+    "--to",
+    "dialect",
+    type=click.Choice(["gapstop", "stopgap", "native"]),
+    help="By the suffix if unset: STAR is GAPSTOP's, YAML native.",
+)
+@overwrite_option
+@debug_option
+def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> None:
+    """Turn a GAPSTOP, STOPGAP or native parameter FILE into another of these."""
+    from cryodask.jobs.tomogram_matching.parameters import read_parameters
+
+    _check_suffix(output)
+    dialect = dialect or ("native" if output.suffix.lower() in YAML else "gapstop")
+    if (dialect == "native") != (output.suffix.lower() in YAML):
+        raise click.UsageError(f"--to {dialect} and {output.name} do not fit, expected .star or .yaml")
+    rows = read_parameters(file)
+    for note in _write_rows(rows, output, dialect, overwrite):
+        click.echo(f"cryodask: note: {note}", err=True)
+    click.echo(f"{output}: {len(rows)} rows")
+
+
+def _write_rows(rows: "list[MatchParameters]", output: Path, dialect: str, overwrite: bool) -> list[str]:
+    """Write the rows in a dialect and return what its program cannot read of them."""
+    from cryodask.jobs.tomogram_matching.stopgap_writing import write_stopgap
+    from cryodask.jobs.tomogram_matching.writing import write_gapstop, write_native
+
+    if dialect == "native":
+        write_native(rows, output, overwrite=overwrite)
+        return []
+    if dialect == "gapstop":
+        own = write_gapstop(rows, output, overwrite=overwrite)
+        return [f"columns that GAPSTOP does not know: {', '.join(own)}"] if own else []
+    lost = write_stopgap(rows, output, overwrite=overwrite)
+    return [f"not in STOPGAP and left out: {', '.join(lost)}"] if lost else []
+
+
+def _write_template(
+    output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
+) -> None:
+    _check_suffix(output)
+    from cryodask.jobs.tomogram_matching import templates
+
+    if output.suffix.lower() in YAML:
+        from cryodask.io.files import written_whole
+
+        text = templates.native_text(angles, defaults=not no_defaults)
+        with written_whole(output, overwrite=overwrite) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    else:
+        import pandas as pd
+
+        from cryodask.io.star import write_star
+
+        table = pd.DataFrame([templates.star_fields(angles, defaults=not no_defaults)])
+        write_star(output, {templates.STAR_BLOCK: table}, overwrite=overwrite)
+    click.echo(f"{output}: replace every REQUIRED")
+
+
+def _check_suffix(output: Path) -> None:
+    if output.suffix.lower() not in (".star", *YAML):
+        raise click.UsageError(f"{output.name}: expected a name that ends in .star, .yaml or .yml")
+
+
+def _counts(inputs: "MatchInputs") -> dict[str, Any]:
+    """Return the size of the search and the threshold for one expected false positive, in sigma."""
+    import math
+
+    from scipy.special import erfcinv
+
+    voxels, rotations = math.prod(inputs.shape), len(inputs.angles)
+    return {
+        "voxel_size": inputs.voxel_size,
+        "box": inputs.particle.box,
+        "n_voxels": voxels,
+        "n_rotations": rotations,
+        "threshold_sigma": round(float(math.sqrt(2) * erfcinv(2 / (voxels * rotations))), 4),
+    }
+
+
+def _count_line(counts: dict[str, Any]) -> str:
+    voxels = f"{counts['n_voxels']} voxels of {counts['voxel_size']:.4g} angstrom"
+    size = f"{counts['n_rotations']} rotations x {voxels}"
+    return f"{size}, template box {counts['box']}, threshold {counts['threshold_sigma']:.2f} sigma"
+
+
+def _plain(value: Any) -> str:
+    import json
+
+    if value is None:
+        return "none"
+    return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+
+
+def _echo_json(value: Any) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2))
