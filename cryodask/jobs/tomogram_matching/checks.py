@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryodask.jobs.tomogram_matching.messages import Source
-from cryodask.jobs.tomogram_matching.settings import is_unset
+from cryodask.jobs.tomogram_matching.settings import Settings, is_unset
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
@@ -138,7 +138,7 @@ def check_supported(rows: Iterable["MatchParameters"]) -> None:
         for key, off in NOT_YET.items():
             value = getattr(parameters, key)
             if value != off:
-                shown = "given" if isinstance(value, Mapping) or hasattr(value, "model_fields") else value
+                shown = value.model_dump_json(exclude_none=True) if isinstance(value, Settings) else value
                 raise source.wrong(key, shown, f"not available in this release, expected {off}")
         if parameters.templates:
             count = len(parameters.templates)

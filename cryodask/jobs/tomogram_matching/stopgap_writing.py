@@ -68,7 +68,7 @@ def write_stopgap(rows: Sequence[MatchParameters], path: Path, *, overwrite: boo
         cells["mapdir"] = cells["outputdir"]
         if cells.get("noise_corr") in ("True", "False"):
             cells["noise_corr"] = str(int(cells["noise_corr"] == "True"))
-        expressed = {*COLUMNS, *LIST_COLUMNS, "anglist_order", "outputdir", "write_raw"}
+        expressed = {*COLUMNS, *LIST_COLUMNS, "anglist_order", "outputdir", "write_raw", "angles.method"}
         lost += [column for column in cells if column not in expressed]
         table.append({column: {**HERE, **cells}.get(column, "none") for column in COLUMNS})
     for entry, template_list in listed.items():

@@ -70,6 +70,7 @@ def star_cells(parameters: MatchParameters) -> dict[str, str]:
     defaults = {**_flatten(_native_defaults()), **_flatten(STAR_DEFAULTS), "formats": ["zarr", "em"]}
     # the native name of a tomogram has no column: tomo_name is its file there
     del values["tomo_name"]
+    iterations = _iterations(values)
     cells = {
         column: _text(values.pop(key))
         for column, key in PLAIN_COLUMNS.items()
@@ -79,7 +80,7 @@ def star_cells(parameters: MatchParameters) -> dict[str, str]:
     for column, key, on, off in SWITCHES:
         if values[key] in (on, off):
             cells[column] = str(values.pop(key) == on)
-    cells |= _noise(values) | _extension(values) | _iterations(values)
+    cells |= _noise(values) | _extension(values) | iterations
     rest = {key: value for key, value in values.items() if value != defaults.get(key)}
     cells |= {key: _text(value) for key, value in rest.items()}
     return _without_empty(cells, rest)
