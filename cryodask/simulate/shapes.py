@@ -45,7 +45,7 @@ def proteasome(seed: int = 0) -> GaussianStructure:
     rng = generator(seed, Stream.SHAPE, 1)
     unit = np.concatenate([_globule(place, rng) for place in ((41.0, 4.0, 21.0), (38.0, 4.0, 56.0))])
     group = symmetry_group("D7")
-    weights = np.tile(0.8 + 0.4 * rng.random(len(unit)), len(group))
+    weights = np.tile(0.55 + 0.3 * rng.random(len(unit)), len(group))
     centres = np.concatenate([g.apply(unit) for g in group])
     return GaussianStructure(centres, np.full(len(centres), 6.0), weights, "D7")
 
