@@ -65,7 +65,7 @@ def pick(
     Returns
     -------
     pandas.DataFrame
-        One row a particle (columns: `cryodask.picking.table.COLUMNS`), by falling score within a
+        One row a particle (columns: `cryodask.io.particle_table.COLUMNS`), by falling score within a
         tomogram; `attrs` say how it was made.
 
     Raises

@@ -11,12 +11,9 @@ from scipy.spatial.transform import Rotation
 from cryodask.errors import InputError
 from cryodask.geometry.euler import euler_from_rotation, rotation_from_euler
 from cryodask.geometry.symmetry import symmetry_group
+from cryodask.io.particle_table import COLUMNS
 from cryodask.picking.thresholds import Threshold, source_name
 
-COLUMNS = (
-    "tomo_name", "tomo_num", "template", "class", "x", "y", "z", "x_a", "y_a", "z_a", "score", "score_raw",
-    "zscore", "noise", "margin", "qvalue", "angle_row", "phi", "theta", "psi", "qw", "qx", "qy", "qz",
-)  # fmt: skip
 SYMMETRY_STREAM = 7
 
 

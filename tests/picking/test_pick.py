@@ -10,10 +10,10 @@ from scipy.spatial.distance import cdist
 from cryodask.errors import InputError
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.symmetry import symmetry_group
+from cryodask.io.particle_table import COLUMNS
 from cryodask.picking import regions as regions_module
 from cryodask.picking.exclusion import greedy_peaks
 from cryodask.picking.pick import pick
-from cryodask.picking.table import COLUMNS
 
 PEAKS = [(8, 9, 10, 0.9, 3), (15, 20, 25, 0.7, 7), (18, 8, 22, 0.8, 11)]
 
