@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.grids import crowther_step, rotation_grid
-from cryodask.geometry.symmetry import symmetry_group
+from cryodask.geometry.symmetry import count_symmetry_mates
 from cryodask.io.angles import read_angle_list
 from cryodask.io.header import VolumeHeader
 from cryodask.io.tilts import read_tilts
@@ -111,10 +110,7 @@ def _load_tilts(parameters: "MatchParameters") -> TiltSeries | None:
         tilts = TiltSeries(angles=np.array(given, dtype=np.float64), is_range=True)
     if len(tilts.angles) < 2:
         raise parameters.source.wrong("tilts", given, f"{len(tilts.angles)} tilt, expected 2 or more")
-    if parameters.tilt_sign == -1:
-        angles = -tilts.angles[::-1] if tilts.is_range else -tilts.angles
-        tilts = replace(tilts, angles=angles)
-    return tilts
+    return tilts.with_sign(parameters.tilt_sign)
 
 
 def _voxel_size(parameters: "MatchParameters", header: VolumeHeader, tilts: TiltSeries | None) -> float:
@@ -243,25 +239,10 @@ def _grid(
 
 
 def _note_mates(parameters: "MatchParameters", angles: np.ndarray) -> None:
-    """Say how many rows repeat an earlier row up to symmetry (to 0.1 degree)."""
-    rotations = rotation_from_euler(angles)
-    group = symmetry_group(parameters.symmetry)
-    quats = rotations.as_quat(canonical=True)
-    tree = cKDTree(np.concatenate([quats, -quats]))
-    reach = 2 * np.sin(np.deg2rad(0.1) / 4)
-    mates = np.zeros(len(quats), bool)
-    for index in range(1, len(group)):
-        near, place = tree.query((rotations * group[index]).as_quat(), distance_upper_bound=reach)
-        place %= len(quats)
-        mates |= np.isfinite(near) & (place < np.arange(len(quats)))
-    if mates.any():
-        log.warning(
-            "%s%d of %d rotations are %s mates of others",
-            parameters.source.place,
-            int(mates.sum()),
-            len(quats),
-            parameters.symmetry,
-        )
+    mates = count_symmetry_mates(rotation_from_euler(angles), parameters.symmetry, tolerance=0.1)
+    if mates:
+        text = "%s%d of %d rotations are %s mates of others"
+        log.warning(text, parameters.source.place, mates, len(angles), parameters.symmetry)
 
 
 def viewing_directions(angles: np.ndarray) -> np.ndarray:

@@ -99,22 +99,10 @@ def make_plan(
     ResourceError
         Where no tile fits the memory.
     """
-    tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + 80.0 * problem.hypotheses
-
-    def working_set(block: tuple[int, ...], tile: tuple[int, ...]) -> float:
-        return tables + workspace_bytes(
-            block,
-            tile,
-            box=problem.box,
-            mask_kind=problem.mask_kind,
-            moments=problem.moments,
-            noise_copies=problem.noise_copies,
-        )
-
     return plan_tiles(
         problem.shape,
         (problem.box - 1,) * 3,
-        working_set=working_set,
+        working_set=lambda block, tile: working_set(problem, block, tile),
         memory=resources.memory,
         periodic=problem.wrap,
         tile_count=resources.ntiles,
@@ -170,6 +158,19 @@ def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> n
     phases = white / np.where(length > 0, length, 1.0)
     amplitudes = np.abs(np.fft.rfftn(template.astype(np.float64)))
     return np.fft.irfftn(amplitudes * phases, template.shape).astype(np.float32)
+
+
+def working_set(problem: TomogramProblem, block: tuple[int, ...], tile: tuple[int, ...]) -> float:
+    """Return the bytes of a task: tables, a group of rotated templates, and the kernel's arrays."""
+    tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + 80.0 * problem.hypotheses
+    return tables + workspace_bytes(
+        block,
+        tile,
+        box=problem.box,
+        mask_kind=problem.mask_kind,
+        moments=problem.moments,
+        noise_copies=problem.noise_copies,
+    )
 
 
 def rough_seconds(problem: TomogramProblem, block: tuple[int, ...]) -> float:

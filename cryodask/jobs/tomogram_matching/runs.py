@@ -27,6 +27,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     make_problem,
     make_tables,
     rough_seconds,
+    working_set,
     write_constants,
 )
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
@@ -80,6 +81,16 @@ class MatchRun:
     def scratch_bytes(self) -> float:
         """Bytes of the filtered tomogram and its spectrum while running."""
         return 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
+
+    @property
+    def working_set(self) -> float:
+        """Bytes of a task."""
+        return working_set(self.problem, self.plan.block, self.plan.core)
+
+    def rough_seconds(self) -> float:
+        """CPU seconds of all rotations on all tiles, by a rule of thumb."""
+        each = rough_seconds(self.problem, self.plan.block)
+        return each * self.problem.hypotheses * len(self.plan.tiles)
 
     def measured_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, measured by a short calibration."""
