@@ -54,7 +54,7 @@ def demo(output: Path, size: str, seed: int, overwrite: bool, as_json: bool, **c
     figures = ("recall", "precision", "median_angular_error_deg", "median_position_error_angstrom")
     summary = {name: found[name] for name in figures}
     summary["seconds"] = round(time.perf_counter() - started, 2)
-    _report(output, result, picks, comparison, summary, overwrite=overwrite)
+    _report(output, result, picks, comparison, summary)
     with written_whole(output / "summary.json", overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if as_json:
@@ -80,6 +80,7 @@ def _search(
     output: Path, size: str, seed: int, client: "Client", options: dict[str, Any], *, overwrite: bool
 ) -> "tuple[Path, pd.DataFrame, Comparison]":
     """Simulate, match, pick and compare; return the result, the picks and how good they are."""
+    from cryodask.cli.progress import shown_progress
     from cryodask.cluster import parse_device, parse_memory
     from cryodask.io.particles import read_particles, write_particles
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -96,7 +97,8 @@ def _search(
         memory=float(parse_memory(options["memory"])), device=parse_device(options["device"])[0]
     )
     _say(f"matching it with {output / 'ribosome.mrc'}")
-    result = run(rows, client=client, resources=resources)[0]
+    with shown_progress() as listen:
+        result = run(rows, client=client, resources=resources, listen=listen)[0]
     _say("picking, and comparing with the truth")
     picks = pick(result)
     write_particles(picks, output / "particles.star", overwrite=overwrite)
@@ -109,21 +111,15 @@ def _report(
     picks: "pd.DataFrame",
     comparison: "Comparison",
     summary: dict[str, Any],
-    *,
-    overwrite: bool,
 ) -> None:
     from cryodask.io.particles import read_particles
-    from cryodask.io.volume import open_volume
-    from cryodask.results.accessor import open_result
-    from cryodask.results.report import match_report
+    from cryodask.results.match_report import match_report
 
-    if overwrite:
-        (output / "report.html").unlink(missing_ok=True)
     match_report(
         output / "report.html",
-        open_result(result),
+        result,
         picks,
-        tomogram=open_volume(output / "tomogram.mrc"),
+        tomogram=output / "tomogram.mrc",
         truth=read_particles(output / "truth.csv"),
         comparison=comparison,
         commands=next_commands(output),
