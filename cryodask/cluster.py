@@ -39,7 +39,8 @@ def parse_memory(size: str | int) -> int:
     from dask.utils import parse_bytes
 
     try:
-        count = int(parse_bytes(size))
+        # parse_bytes takes a unit alone for one of it
+        count = int(parse_bytes(size)) if any(letter.isdigit() for letter in str(size)) else 0
     except (ValueError, TypeError):
         count = 0
     if count <= 0:
@@ -124,7 +125,7 @@ def _processes(workers: int | None, threads: int | None, memory: int) -> Any:
         threads_per_worker=per_worker,
         processes=True,
         memory_limit=limit,
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=logging.CRITICAL,
     )
 
@@ -137,7 +138,7 @@ def _threads(workers: int | None, threads: int | None) -> Any:
         threads_per_worker=(workers or _cores()) * (threads or 1),
         processes=False,
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=logging.CRITICAL,
     )
 
@@ -156,7 +157,7 @@ def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
         return LocalCUDACluster(
             threads_per_worker=threads or 1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
             **chosen,
         )
