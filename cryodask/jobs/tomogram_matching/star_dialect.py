@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching.messages import Source, did_you_mean
-from cryodask.jobs.tomogram_matching.native_dialect import REQUIRED, Row, parse_value, set_key
+from cryodask.jobs.tomogram_matching.native_dialect import REPLACED, REQUIRED, Row, parse_value, set_key
 from cryodask.jobs.tomogram_matching.settings import is_unset
 from cryodask.jobs.tomogram_matching.star_columns import (
     IGNORED_COLUMNS,
@@ -60,7 +60,7 @@ def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row
         _note_tiling(translate)
     sources = [Source(file=path.name, row=row, line=line, dialect="star") for row, line in enumerate(lines)]
     return [
-        partial(_read_row, {**cells, **overrides}, source)
+        partial(_read_row, _overridden(cells, overrides), source)
         for cells, source in zip(translate, sources, strict=True)
     ]
 
@@ -77,6 +77,15 @@ def load(path: Path) -> tuple[str, list[Cells], list[int]]:
     name, table = next(((n, t) for n, t in named if any(word in t.columns for word in known)), named[0])
     rows = [{str(column): cell for column, cell in row.items()} for row in table.to_dict("records")]
     return name, rows, [int(line) for line in table.index]
+
+
+def _overridden(cells: Cells, overrides: Mapping[str, Any]) -> Cells:
+    """Put overrides in the place of every column that sets the same."""
+    keys = {**PLAIN_COLUMNS, **TRANSLATED_COLUMNS}
+    replaced = {keys.get(name, name) for name in overrides}
+    replaced |= {other for key in replaced for other in REPLACED.get(key, ())}
+    kept = {column: value for column, value in cells.items() if keys.get(column, column) not in replaced}
+    return {**kept, **overrides}
 
 
 def _note_tiling(rows: list[Cells]) -> None:
@@ -108,13 +117,13 @@ def to_native(cells: Cells, source: Source) -> dict[str, Any]:
     _check_columns(cells, source)
     given = {column: value for column, value in cells.items() if not _unset_cell(column, value)}
     native: dict[str, Any] = {}
+    for key, value in _translated(given, source).items():
+        set_key(native, key, value)
     for column, value in given.items():
         if column in PLAIN_COLUMNS:
             set_key(native, PLAIN_COLUMNS[column], value)
         elif column not in TRANSLATED_COLUMNS and column not in IGNORED_COLUMNS:
             set_key(native, column, parse_value(value))
-    for key, value in _translated(given, source).items():
-        set_key(native, key, value)
     return native
 
 
