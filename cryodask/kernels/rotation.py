@@ -159,7 +159,7 @@ def _inside(
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _spline_weights(f: float) -> tuple[float, float, float, float]:
+def _spline_weights(f: Any) -> Any:
     g = np.float32(1.0) - f
     sixth = np.float32(1.0 / 6.0)
     two_thirds = np.float32(2.0 / 3.0)

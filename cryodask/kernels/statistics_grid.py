@@ -26,8 +26,8 @@ class StatisticsGrid:
 def predicted_error(mask: Any, fraction: float) -> float:
     """Predict the rms relative error of a score whose A and B lack frequencies beyond a fraction of Nyquist.
 
-    For white noise, the worst case, A errs by the mask's lost part h with variance 2Σh², and N·A - B² is N², so
-    the score errs by √(Σh²/2)/N. Σh² is the mean over all rotations of the mask.
+    For white noise, the worst case, A errs by the mask's lost part h with variance 2Σh², and N·A - B² is N²,
+    so the score errs by √(Σh²/2)/N. Σh² is the mean over all rotations of the mask.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def choose_statistics_grid(mask: Any, choice: StatisticsGridChoice) -> Statistic
     mask
         (n, n, n), (z, y, x), unrotated.
     choice
-        ``exact``: the full grid. ``coarse``: half of it. ``auto``: the coarsest of 1/2 and 3/4 whose predicted
-        error is at most 1e-4, else the full grid.
+        ``exact``: the full grid. ``coarse``: half of it. ``auto``: the coarsest of 1/2 and 3/4 whose
+        predicted error is at most 1e-4, else the full grid.
     """
     if choice == "coarse":
         return StatisticsGrid(FRACTIONS[0], predicted_error(mask, FRACTIONS[0]))

@@ -3,9 +3,9 @@
 from typing import Any, Literal
 
 import numpy as np
-import scipy.fft
 
 from cryodask.arrays.module import array_module
+from cryodask.kernels.fft_library import fft_library
 from cryodask.kernels.rotation import Interpolation, rotate
 
 Normalization = Literal["weighted", "support", "product"]
@@ -93,7 +93,7 @@ def filter_template(rotated: Any, filter_half: Any) -> Any:
     -------
     (n, n, n) float32.
     """
-    fft = fft_module(array_module(rotated))
+    fft = fft_library(array_module(rotated))
     spectrum = fft.rfftn(rotated)
     spectrum *= filter_half
     return fft.irfftn(spectrum, rotated.shape)
@@ -133,12 +133,3 @@ def prepare_rotation(
     if filter_half is not None:
         rotated = filter_template(rotated, filter_half)
     return normalise(rotated, mask, normalization=normalization)
-
-
-def fft_module(xp: Any) -> Any:
-    """Return the library of float32 FFTs that belongs to an array module."""
-    if xp is np:
-        return scipy.fft
-    import cupyx.scipy.fft
-
-    return cupyx.scipy.fft

@@ -1,40 +1,57 @@
 """Locally normalised correlation of rotated templates with one tile of a tomogram.
 
-Position i of a tile of P voxels scores ``num(i) = Σ_v u(v) block(i + v)``, v over the template box of n voxels:
-the tile begins n//2 voxels before its first position. On an axis where positions and voxels are equal in number
-the correlation is circular. The score is ``num / √(N·A - B²)`` (Roseman 2003) with A and B the sums of block²
-and block under the mask.
+Position i of a tile of P voxels scores ``num(i) = Σ_v u(v) block(i + v)``, v over the template box of n
+voxels: the tile begins n//2 voxels before its first position. On an axis with as many positions as voxels the
+correlation is circular. The score is ``num / √(N·A - B²)`` (Roseman 2003), A and B the sums of block² and
+block under the mask.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from cryodask.arrays.module import array_module
-from cryodask.kernels import whole_array
-from cryodask.kernels.whole_array import NO_ROW
+from cryodask.kernels.fused_layout import is_supported
+from cryodask.kernels.memory import bytes_per_voxel, workspace_bytes
+from cryodask.kernels.tile_state import Shape, State, empty_state, finish_general, finish_spherical
+from cryodask.kernels.whole_array import WholeTile
 
-# Of N², for a tomogram of unit variance: below it the score has no meaning.
-LEAST_VARIANCE = 1e-6
+__all__ = [
+    "State",
+    "TileSpectra",
+    "bytes_per_voxel",
+    "correlate_general",
+    "correlate_spherical",
+    "correlate_with_norm",
+    "empty_state",
+    "finish_general",
+    "finish_spherical",
+    "local_statistics",
+    "tile_spectra",
+    "workspace_bytes",
+]
 
-Shape = tuple[int, int, int]
-State = dict[str, Any]
 
+class TileSpectra(Protocol):
+    """Spectra of a tile and the scratch to search it."""
 
-@dataclass(frozen=True)
-class TileSpectra:
-    """Spectra of one tile and, if asked for, of its square; shared by every template set run against it."""
+    def drop_squares(self) -> None:
+        """Free what local statistics alone need."""
 
-    shape: Shape
-    valid: Shape
-    box: int
-    signal: Any
-    squares: Any = None
+    def fold(self, templates: Any, ids: Any, state: State, inverse_norm: Any = None) -> None:
+        """Fold num, or num · inverse_norm, of each rotation into a state."""
+
+    def fold_general(
+        self, templates: Any, masks: Any, counts: Any, ids: Any, state: State, fraction: float
+    ) -> None:
+        """Fold the scores of rotations with a mask each into a state."""
+
+    def inverse_norm(self, mask: Any, count: float, fraction: float) -> Any:
+        """Return 1/√(N·A - B²), (Tz, Ty, Tx), 0 where it has no meaning."""
 
 
 def tile_spectra(block: Any, *, box: int, valid: Shape, squares: bool) -> TileSpectra:
-    """Transform a tile once.
+    """Transform a tile once; every template set run against it shares the result.
 
     Parameters
     ----------
@@ -45,7 +62,7 @@ def tile_spectra(block: Any, *, box: int, valid: Shape, squares: bool) -> TileSp
     valid
         Positions on each axis: at most P - n + 1, or P for a periodic axis.
     squares
-        Transform block² too, as local statistics need it.
+        Transform block² too, as local statistics need it; ``drop_squares()`` of the result frees it again.
 
     Raises
     ------
@@ -53,53 +70,37 @@ def tile_spectra(block: Any, *, box: int, valid: Shape, squares: bool) -> TileSp
         If a length does not fit the box.
     """
     for length, positions in zip(block.shape, valid, strict=True):
-        if positions != length and not 1 <= positions <= length - box + 1:
-            raise ValueError(f"{positions} positions on {length} voxels, expected at most {length - box + 1}")
         if length < box:
             raise ValueError(f"tile of {length} voxels is smaller than the box of {box}")
-    square_spectrum = whole_array.spectrum(block * block) if squares else None
-    return TileSpectra(block.shape, valid, box, whole_array.spectrum(block), square_spectrum)
+        if positions != length and not 1 <= positions <= length - box + 1:
+            raise ValueError(f"{positions} positions on {length} voxels, expected at most {length - box + 1}")
+    if array_module(block) is np and is_supported(block.shape):
+        # The compiler loads only where a tile is searched.
+        from cryodask.kernels.fused import FusedTile
+
+        return FusedTile(block, box=box, valid=valid, squares=squares)
+    return WholeTile(block, box=box, valid=valid, squares=squares)
 
 
-def empty_state(valid: Shape, *, moments: bool, xp: Any = np) -> State:
-    """Return the state before any rotation: value -inf, id 4294967295, sums 0.
-
-    Parameters
-    ----------
-    valid
-        (Tz, Ty, Tx) positions.
-    moments
-        Keep the sum and the sum of squares of all scores too.
-    xp
-        Array module.
-    """
-    state = {
-        "value": xp.full(valid, -xp.inf, dtype=xp.float32),
-        "id": xp.full(valid, NO_ROW, dtype=xp.uint32),
-    }
-    if moments:
-        state["sum"] = xp.zeros(valid, dtype=xp.float64)
-        state["square_sum"] = xp.zeros(valid, dtype=xp.float64)
-    return state
-
-
-def correlate_spherical(spectra: TileSpectra, templates: Any, ids: Any, state: State) -> None:
-    """Fold num of each rotation into the state; :func:`finish_spherical` makes scores of it at the end.
+def correlate_spherical(
+    spectra: TileSpectra, templates: Any, ids: Any, state: State, inverse_norm: Any = None
+) -> None:
+    """Fold num of each rotation into the state; ``finish_spherical`` makes scores of it at the end.
 
     Parameters
     ----------
     spectra
-        Of the tile.
+        From :func:`tile_spectra`.
     templates
         (b, n, n, n) float32, u of each rotation.
     ids
         (b,) rows of the rotations.
     state
-        Changed in place.
+        From ``empty_state``, changed in place.
+    inverse_norm
+        If given, scores are folded at once: see :func:`correlate_with_norm`.
     """
-    for template, row in zip(templates, ids, strict=True):
-        num = whole_array.correlate(spectra.signal, template, spectra.shape, spectra.valid)
-        whole_array.update(state, num, int(row))
+    spectra.fold(templates, ids, state, inverse_norm)
 
 
 def correlate_with_norm(
@@ -110,37 +111,11 @@ def correlate_with_norm(
     Parameters
     ----------
     spectra, templates, ids, state
-        See :func:`correlate_spherical`.
+        See :func:`correlate_spherical`; ``finish_general`` at the end.
     inverse_norm
         (Tz, Ty, Tx) from :func:`local_statistics`; 0 where a position is not scored.
     """
-    searched = inverse_norm > 0
-    for template, row in zip(templates, ids, strict=True):
-        num = whole_array.correlate(spectra.signal, template, spectra.shape, spectra.valid)
-        whole_array.update(state, num * inverse_norm, int(row), searched)
-
-
-def local_statistics(spectra: TileSpectra, mask: Any, count: float, *, statistics_grid: float = 1.0) -> Any:
-    """Return 1/√(N·A - B²) at every position, 0 where N·A - B² <= 1e-6 N².
-
-    Parameters
-    ----------
-    spectra
-        With squares.
-    mask
-        (n, n, n) float32, rotated.
-    count
-        N, the sum of the mask.
-    statistics_grid
-        Fraction of Nyquist on which A and B are made; 1 is exact.
-    """
-    xp = array_module(spectra.signal)
-    shape, valid = spectra.shape, spectra.valid
-    variance = whole_array.correlate(spectra.squares, mask, shape, valid, statistics_grid)
-    total = whole_array.correlate(spectra.signal, mask, shape, valid, statistics_grid)
-    variance = xp.float32(count) * variance - total * total
-    searched = variance > LEAST_VARIANCE * count * count
-    return xp.where(searched, 1.0 / xp.sqrt(xp.where(searched, variance, 1.0)), 0.0).astype(xp.float32)
+    spectra.fold(templates, ids, state, inverse_norm)
 
 
 def correlate_general(
@@ -153,12 +128,12 @@ def correlate_general(
     *,
     statistics_grid: float = 1.0,
 ) -> None:
-    """Fold the scores of rotations with a mask each into the state.
+    """Fold the scores of rotations with a mask each into the state; ``finish_general`` at the end.
 
     Parameters
     ----------
     spectra
-        With squares.
+        From :func:`tile_spectra`, with squares.
     templates, masks
         (b, n, n, n) float32, u and rotated mask of each rotation.
     counts
@@ -166,36 +141,25 @@ def correlate_general(
     ids
         (b,) rows of the rotations.
     state
-        Changed in place.
+        From ``empty_state``, changed in place.
     statistics_grid
-        Fraction of Nyquist on which A and B are made (:func:`choose_statistics_grid`); 1 is exact.
+        Fraction of Nyquist on which A and B are made (``choose_statistics_grid``); 1 is exact.
     """
-    for template, mask, count, row in zip(templates, masks, counts, ids, strict=True):
-        norm = local_statistics(spectra, mask, float(count), statistics_grid=statistics_grid)
-        correlate_with_norm(spectra, template[None], [row], norm, state)
+    spectra.fold_general(templates, masks, counts, ids, state, statistics_grid)
 
 
-def finish_spherical(state: State, inverse_norm: Any) -> None:
-    """Turn the state of :func:`correlate_spherical` into scores, in place.
+def local_statistics(spectra: TileSpectra, mask: Any, count: float, *, statistics_grid: float = 1.0) -> Any:
+    """Return 1/√(N·A - B²) at every position, (Tz, Ty, Tx) float32, 0 where N·A - B² <= 1e-6 N².
 
     Parameters
     ----------
-    state
-        Of num.
-    inverse_norm
-        (Tz, Ty, Tx) from :func:`local_statistics`; where it is 0 the score is 0 and no row is kept.
+    spectra
+        From :func:`tile_spectra`, with squares.
+    mask
+        (n, n, n) float32, rotated.
+    count
+        N, the sum of the mask.
+    statistics_grid
+        Fraction of Nyquist on which A and B are made; 1 is exact.
     """
-    xp = array_module(inverse_norm)
-    searched = inverse_norm > 0
-    if "sum" in state:
-        state["sum"] *= inverse_norm
-        state["square_sum"] *= inverse_norm
-        state["square_sum"] *= inverse_norm
-    state["id"][~searched] = NO_ROW
-    xp.multiply(state["value"], inverse_norm, out=state["value"], where=searched)
-    finish_general(state)
-
-
-def finish_general(state: State) -> None:
-    """Set the score to 0 where no rotation was scored, in place."""
-    state["value"][state["id"] == NO_ROW] = 0.0
+    return spectra.inverse_norm(mask, float(count), statistics_grid)

@@ -1,52 +1,95 @@
-"""Correlation of a tile by whole-array library FFTs: on a GPU, and for lengths that the fused CPU passes lack."""
+"""Correlation of a tile by whole-array library FFTs: on a GPU, and for lengths the fused passes lack."""
 
 from typing import Any
 
 from cryodask.arrays.module import array_module
-from cryodask.kernels.template import fft_module
-
-NO_ROW = 4294967295
-
-
-def spectrum(block: Any) -> Any:
-    """Return the half spectrum of a tile: (Pz, Py, Px) float32 to (Pz, Py, Px//2 + 1) complex64."""
-    return fft_module(array_module(block)).rfftn(block)
+from cryodask.kernels.fft_library import fft_library
+from cryodask.kernels.tile_state import LEAST_VARIANCE, Shape, State
 
 
-def correlate(
-    tile_spectrum: Any, box: Any, shape: tuple[int, ...], valid: tuple[int, ...], fraction: float = 1.0
-) -> Any:
-    """Return Σ_v box(v) block(i + v) at the valid positions.
+class WholeTile:
+    """Spectra of a tile in the library's order.
 
     Parameters
     ----------
-    tile_spectrum
-        (Pz, Py, Px//2 + 1) from :func:`spectrum`.
+    block
+        (Pz, Py, Px) float32, NumPy or CuPy.
     box
-        (n, n, n) float32, (z, y, x).
-    shape, valid
-        (Pz, Py, Px) and the number of positions on each axis.
-    fraction
-        Frequencies at or above this fraction of Nyquist are left out.
+        Edge n of the template box, voxels.
+    valid
+        (Tz, Ty, Tx) positions.
+    squares
+        Hold the spectrum of block² too.
     """
-    xp = array_module(tile_spectrum)
-    fft = fft_module(xp)
-    product = fft.rfftn(box, shape)
-    xp.conj(product, out=product)
-    product *= tile_spectrum
-    if fraction < 1.0:
-        for axis, kept in enumerate(_kept_frequencies(xp, shape, fraction)):
-            product *= kept.reshape([-1 if i == axis else 1 for i in range(3)])
-    full = fft.irfftn(product, shape)
-    return full[: valid[0], : valid[1], : valid[2]]
+
+    def __init__(self, block: Any, *, box: int, valid: Shape, squares: bool) -> None:
+        self.shape = block.shape
+        self.box = box
+        self.valid = valid
+        self.signal = half_spectrum(block)
+        self.squares = half_spectrum(block * block) if squares else None
+
+    def drop_squares(self) -> None:
+        """Free the spectrum of block²."""
+        self.squares = None
+
+    def fold(self, templates: Any, ids: Any, state: State, inverse_norm: Any = None) -> None:
+        """Fold num, or num · inverse_norm, of each rotation into a state."""
+        for template, row in zip(templates, ids, strict=True):
+            score = self.correlate(self.signal, template)
+            if inverse_norm is None:
+                update(state, score, int(row))
+            else:
+                update(state, score * inverse_norm, int(row), inverse_norm > 0)
+
+    def fold_general(
+        self, templates: Any, masks: Any, counts: Any, ids: Any, state: State, fraction: float
+    ) -> None:
+        """Fold the scores of rotations with a mask each into a state."""
+        for template, mask, count, row in zip(templates, masks, counts, ids, strict=True):
+            self.fold(template[None], [row], state, self.inverse_norm(mask, float(count), fraction))
+
+    def inverse_norm(self, mask: Any, count: float, fraction: float) -> Any:
+        """Return 1/√(N·A - B²), (Tz, Ty, Tx), 0 where it has no meaning."""
+        if self.squares is None:
+            raise ValueError("local statistics need tile_spectra(..., squares=True)")
+        xp = array_module(self.signal)
+        total = self.correlate(self.signal, mask, fraction)
+        variance = xp.float32(count) * self.correlate(self.squares, mask, fraction) - total * total
+        inside = variance > LEAST_VARIANCE * count * count
+        return xp.where(inside, 1.0 / xp.sqrt(xp.where(inside, variance, 1.0)), 0.0).astype(xp.float32)
+
+    def correlate(self, tile_spectrum: Any, box: Any, fraction: float = 1.0) -> Any:
+        """Return Σ_v box(v) block(i + v) at the positions i.
+
+        Parameters
+        ----------
+        tile_spectrum
+            (Pz, Py, Px//2 + 1).
+        box
+            (n, n, n) float32.
+        fraction
+            Frequencies ky, kx at or above this fraction of Nyquist are left out.
+        """
+        xp = array_module(tile_spectrum)
+        fft = fft_library(xp)
+        product = fft.rfftn(xp.asarray(box), self.shape)
+        xp.conj(product, out=product)
+        product *= tile_spectrum
+        if fraction < 1.0:
+            ky, kx = abs(xp.fft.fftfreq(self.shape[1])), xp.fft.rfftfreq(self.shape[2])
+            product *= (ky < 0.5 * fraction)[:, None] & (kx < 0.5 * fraction)
+        full = fft.irfftn(product, self.shape)
+        return full[: self.valid[0], : self.valid[1], : self.valid[2]]
 
 
-def _kept_frequencies(xp: Any, shape: tuple[int, ...], fraction: float) -> list[Any]:
-    axes = [xp.fft.fftfreq(shape[0]), xp.fft.fftfreq(shape[1]), xp.fft.rfftfreq(shape[2])]
-    return [(abs(k) < 0.5 * fraction).astype(xp.float32) for k in axes]
+def half_spectrum(block: Any) -> Any:
+    """Return the half spectrum of a tile: (Pz, Py, Px) float32 to (Pz, Py, Px//2 + 1) complex64."""
+    xp = array_module(block)
+    return fft_library(xp).rfftn(xp.asarray(block, dtype=xp.float32))
 
 
-def update(state: dict[str, Any], score: Any, row: int, searched: Any = None) -> None:
+def update(state: State, score: Any, row: int, searched: Any = None) -> None:
     """Fold one rotation's scores into a tile's state; ties go to the lowest row, NaN never wins.
 
     Parameters
