@@ -7,6 +7,7 @@ import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.angles import Order, read_angle_list
+from cryodask.io.files import is_url, require_exists
 from cryodask.io.volume import open_volume
 from cryodask.picking.regions import NOT_SEARCHED
 from cryodask.picking.thresholds import source_name
@@ -45,7 +46,8 @@ def open_maps(
     """
     stored = _loaded(result) if isinstance(result, xr.Dataset) else open_stored(result)
     if stored is not None:
-        _check_result(stored, given=angles is not None or angle_list is not None or voxel_size is not None)
+        bare_only = (angles, angle_list, order, angle_base, voxel_size)
+        _check_result(stored, given=bare_only != (None, None, "zxz", 0, None))
         return stored
     path = Path(str(result))
     if angles is None or angle_list is None:
@@ -57,9 +59,9 @@ def open_maps(
 
 def open_stored(path: str | Path) -> xr.Dataset | None:
     """Open a result store lazily, or return None if the path holds no result but a single map."""
-    place = Path(path)
-    if not place.exists():
-        raise InputError(f"{place}: no such file")
+    if is_url(path):
+        return xr.open_zarr(str(path), consolidated=False)
+    place = require_exists(path)
     if place.name.endswith(".partial.zarr"):
         raise InputError(f"{place}: an unfinished run; finish it with --resume")
     if not place.is_dir():
@@ -87,7 +89,9 @@ def _check_result(dataset: xr.Dataset, *, given: bool) -> None:
     if missing:
         raise InputError(f"{name}: not the result of a search, it has no {', '.join(missing)}")
     if given:
-        raise InputError(f"{name}: --angles, --angle-list and --voxel-size are for bare score maps")
+        raise InputError(
+            f"{name}: --angles, --angle-list, --order, --angle-base, --voxel-size are for bare score maps"
+        )
 
 
 def bare_maps(

@@ -1,5 +1,6 @@
 """From the maps of a search to a table of particles."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from cryodask.picking.candidates import PeakSearch, Selection
 from cryodask.picking.exclusion import greedy_peaks
 from cryodask.picking.maps import open_maps
 from cryodask.picking.options import PickOptions
+from cryodask.picking.regions import shape_of
 from cryodask.picking.selection_mask import open_mask
 from cryodask.picking.table import particle_table, randomized, table_attributes, voxel_size_of
-from cryodask.picking.thresholds import choose_threshold, source_name
+from cryodask.picking.thresholds import Threshold, choose_threshold, source_name
+
+logger = logging.getLogger(__name__)
 
 Source = str | Path | xr.Dataset
 BARE_SIGMA = 6.0
@@ -99,32 +103,42 @@ def _pick_one(source: Source, angles: str | Path | None, options: PickOptions) -
         angle_base=options.angle_base,
         voxel_size=options.voxel_size,
     )
+    if dataset.attrs.get("bare") and options.edge == "valid":
+        note = "%s: a bare map does not say where the mask fits, --edge valid keeps every searched voxel"
+        logger.info(note, source_name(dataset))
     if options.score not in dataset:
         raise InputError(f"{source_name(dataset)}: --score {options.score}: no such map in the result")
     diameter = options.particle_diameter or _stored_diameter(dataset)
     distance = (options.min_distance or diameter or _no_distance(dataset)) / voxel_size_of(dataset)
+    rules = options.rules
+    if dataset.attrs.get("bare") and not options.has_rule:
+        rules["sigma"] = BARE_SIGMA
+    threshold = choose_threshold(dataset, score=options.score, **rules)
+    candidates = _candidates(dataset, threshold, distance, options)
+    peaks = _chosen(candidates, distance, options)
+    symmetry = options.symmetry or str(dataset.attrs.get("symmetry", "C1"))
+    table = particle_table(dataset, peaks, tomo_name=options.tomo_name, tomo_num=options.tomo_num)
+    if options.randomize_symmetry:
+        table = randomized(table, symmetry, seed=int(dataset.attrs.get("seed", 0)))
+    made = table_attributes(dataset, threshold, score=options.score, symmetry=symmetry, diameter=diameter)
+    name = options.tomo_name or str(dataset.attrs.get("tomo_name", "tomogram"))
+    table.attrs.update(made, shapes={name: shape_of(dataset)})
+    return table
+
+
+def _candidates(
+    dataset: xr.Dataset, threshold: Threshold, distance: float, options: PickOptions
+) -> pd.DataFrame:
+    """Return the candidates of all templates; distances in voxels."""
     selection = Selection(
         mask=None if options.mask is None else open_mask(options.mask, dataset),
         edge=options.edge_voxels(voxel_size_of(dataset)),
         cluster_size=options.cluster_range,
         cluster_radius=distance / 2,
     )
-    rules = options.rules
-    if dataset.attrs.get("bare") and not options.has_rule:
-        rules["sigma"] = BARE_SIGMA
-    threshold = choose_threshold(dataset, score=options.score, **rules)
-    found = [
-        PeakSearch(dataset, t, threshold, options.score, selection).candidates()
-        for t in range(dataset.sizes["template"])
-    ]
-    peaks = _chosen(pd.concat(found, ignore_index=True), distance, options)
-    symmetry = options.symmetry or str(dataset.attrs.get("symmetry", "C1"))
-    table = particle_table(dataset, peaks, tomo_name=options.tomo_name, tomo_num=options.tomo_num)
-    if options.randomize_symmetry:
-        table = randomized(table, symmetry, seed=int(dataset.attrs.get("seed", 0)))
-    made = table_attributes(dataset, threshold, score=options.score, symmetry=symmetry, diameter=diameter)
-    table.attrs.update(made)
-    return table
+    templates = range(dataset.sizes["template"])
+    searches = [PeakSearch(dataset, t, threshold, options.score, selection) for t in templates]
+    return pd.concat([search.candidates() for search in searches], ignore_index=True)
 
 
 def _chosen(candidates: pd.DataFrame, distance: float, options: PickOptions) -> pd.DataFrame:
@@ -160,7 +174,8 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     if len(tables) == 1:
         return tables[0]
     first = tables[0].attrs
-    common = {k: v for k, v in first.items() if all(t.attrs.get(k) == v for t in tables)}
+    common = {str(k): v for k, v in first.items() if all(t.attrs.get(k) == v for t in tables)}
+    common["shapes"] = {name: size for table in tables for name, size in table.attrs["shapes"].items()}
     filled = [table for table in tables if len(table)]
     for table in tables:
         table.attrs = {}

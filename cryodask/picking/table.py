@@ -119,7 +119,7 @@ def table_attributes(
     """Return what a report or the next step must know of how a table was made."""
     return {
         "voxel_size": voxel_size_of(dataset),
-        "shape": [int(dataset.sizes[axis]) for axis in "zyx"],
+        "binning": float(dataset.attrs.get("binning", 1.0)),
         "symmetry": symmetry,
         "particle_diameter": diameter,
         "ranked_by": score,
