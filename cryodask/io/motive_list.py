@@ -7,6 +7,7 @@ import pandas as pd
 
 from cryodask.errors import InputError
 from cryodask.io.particle_table import (
+    ANGLES,
     TableOptions,
     angles,
     column,
@@ -14,7 +15,7 @@ from cryodask.io.particle_table import (
     numbers,
     positions,
 )
-from cryodask.io.star import read_star_table, write_star
+from cryodask.io.star import read_star_table, star_numbers, write_star
 
 BLOCK = "stopgap_motivelist"
 ORIGIN = ["orig_x", "orig_y", "orig_z"]
@@ -48,11 +49,11 @@ def read_stopgap(path: Path, options: TableOptions) -> pd.DataFrame:
     motl = read_star_table(path, "tomo_num", *ORIGIN, *SHIFT, "phi", "psi", "the")
     table = pd.DataFrame(
         {
-            "tomo_num": motl["tomo_num"].astype(int),
-            "class": motl.get("class", 1),
-            **_position_columns(motl[ORIGIN].to_numpy(float), motl[SHIFT].to_numpy(float)),
-            "score": motl.get("score", np.nan),
-            **{"phi": motl["phi"], "theta": motl["the"], "psi": motl["psi"]},
+            "tomo_num": star_numbers(path, motl, "tomo_num")[:, 0].astype(int),
+            "class": column(motl, "class", 1).astype(int),
+            **_position_columns(star_numbers(path, motl, *ORIGIN), star_numbers(path, motl, *SHIFT)),
+            "score": column(motl, "score", np.nan),
+            **dict(zip(ANGLES, star_numbers(path, motl, "phi", "the", "psi").T, strict=True)),
         }
     )
     return complete_table(table, options)

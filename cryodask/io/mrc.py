@@ -165,7 +165,10 @@ def _new_header(
     header["cellb"] = (90.0, 90.0, 90.0)
     header["ispg"], header["nversion"] = 1, 20141
     header["map"], header["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
-    header["dmin"], header["dmax"] = statistics.minimum, statistics.maximum
-    header["dmean"], header["rms"] = statistics.mean, statistics.std
+    # What MRC2014 writes for statistics that are not known.
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = 0, -1, -2, -1
+    if statistics.count:
+        header["dmin"], header["dmax"] = statistics.minimum, statistics.maximum
+        header["dmean"], header["rms"] = statistics.mean, statistics.std
     header["nlabl"], header["label"][0] = 1, b"Written by cryodask"
     return header

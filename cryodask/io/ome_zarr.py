@@ -18,6 +18,7 @@ from cryodask.io.files import is_url, require_exists
 from cryodask.io.header import Slices, Triple, VolumeHeader, block_slices, known_spacing
 
 SHARD_EDGE = 256
+TRIES = 3
 ANGSTROM = {
     "angstrom": 1.0,
     "picometer": 0.01,
@@ -200,12 +201,26 @@ def _open_node(path: str | os.PathLike[str]) -> Any:
     import zarr
     from zarr.errors import ContainsGroupError, GroupNotFoundError, NodeTypeValidationError
 
-    if not is_url(path):
-        require_exists(path)
+    if is_url(path):
+        return _open_address(os.fspath(path))
+    require_exists(path)
     try:
         return zarr.open(os.fspath(path), mode="r")
     except (FileNotFoundError, GroupNotFoundError, ContainsGroupError, NodeTypeValidationError) as error:
         raise InputError(f"{Path(os.fspath(path)).name}: not a Zarr store ({error})") from error
+
+
+def _open_address(address: str) -> Any:
+    """Open a store by its address, in three tries: what fails there may be anything, and may pass."""
+    import zarr
+
+    reason: Exception | None = None
+    for _ in range(TRIES):
+        try:
+            return zarr.open(address, mode="r")
+        except Exception as error:
+            reason = error
+    raise InputError(f"{address}: {type(reason).__name__}: {reason}") from reason
 
 
 def _plain_array(array: Any, name: str) -> StoredLevel:

@@ -99,7 +99,7 @@ def column(table: pd.DataFrame, name: str, default: float) -> np.ndarray:
     """Return a column as float64, `default` where it is absent or NaN."""
     if name not in table:
         return np.full(len(table), float(default))
-    return pd.to_numeric(table[name]).fillna(default).to_numpy(dtype=float)
+    return pd.to_numeric(table[name], errors="coerce").fillna(default).to_numpy(dtype=float)
 
 
 def positions(table: pd.DataFrame) -> np.ndarray:

@@ -3,7 +3,7 @@
 import bz2
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,24 +57,32 @@ class RawLayout:
         stored = [slice(None)] * 3
         for axis, part in zip(self.axes, slices, strict=True):
             stored[axis] = part
-        planes = self._planes(stored[0]) if self.compressed else self._mapped()[stored[0]]
-        block = planes[:, stored[1], stored[2]].transpose(self.axes)
-        return np.array(block, dtype=self.dtype.newbyteorder("="), order="C")
+        shape = [len(range(*s.indices(n))) for s, n in zip(stored, self.stored_shape, strict=True)]
+        block = np.empty(shape, self.dtype.newbyteorder("="))
+        planes = self._decompressed if self.compressed else self._mapped
+        for target, plane in zip(block, planes(stored[0]), strict=True):
+            target[...] = plane[stored[1], stored[2]]
+        return np.ascontiguousarray(block.transpose(self.axes))
 
-    def _mapped(self) -> np.ndarray:
-        return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.stored_shape)
+    @property
+    def _plane_bytes(self) -> int:
+        return self.stored_shape[1] * self.stored_shape[2] * self.dtype.itemsize
 
-    def _planes(self, part: slice) -> np.ndarray:
-        planes, rows, columns = self.stored_shape
-        plane_bytes = rows * columns * self.dtype.itemsize
-        start, stop, _ = part.indices(planes)
+    def _mapped(self, part: slice) -> Iterator[np.ndarray]:
+        # One map a plane, dropped when it is copied: pages of a larger map count as memory in use.
+        for index in range(*part.indices(self.stored_shape[0])):
+            offset = self.offset + index * self._plane_bytes
+            yield np.memmap(self.path, self.dtype, mode="r", offset=offset, shape=self.stored_shape[1:])
+
+    def _decompressed(self, part: slice) -> Iterator[np.ndarray]:
         with open_binary(self.path) as file:
-            file.seek(self.offset + start * plane_bytes)
-            data = file.read((stop - start) * plane_bytes)
-        expected = (stop - start) * plane_bytes
-        if len(data) < expected:
-            raise InputError(f"{self.path.name}: truncated, expected {expected} bytes, found {len(data)}")
-        return np.frombuffer(data, self.dtype).reshape(-1, rows, columns)
+            file.seek(self.offset + part.indices(self.stored_shape[0])[0] * self._plane_bytes)
+            for index in range(*part.indices(self.stored_shape[0])):
+                data = file.read(self._plane_bytes)
+                if len(data) < self._plane_bytes:
+                    found = self.offset + index * self._plane_bytes + len(data)
+                    raise InputError(f"{self.path.name}: truncated, {found} bytes after decompression")
+                yield np.frombuffer(data, self.dtype).reshape(self.stored_shape[1:])
 
 
 class RawWriter:

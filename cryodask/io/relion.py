@@ -13,7 +13,7 @@ import pandas as pd
 from cryodask.errors import InputError
 from cryodask.geometry.euler import zxz_to_relion
 from cryodask.io.particle_table import TableOptions, angles, column, complete_table, names, positions
-from cryodask.io.star import read_star, write_star
+from cryodask.io.star import read_star, star_numbers, write_star
 
 COORDINATES = [f"rlnCoordinate{axis}" for axis in "XYZ"]
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -72,7 +72,9 @@ def read_relion(path: Path, options: TableOptions) -> pd.DataFrame:
         "class": column(particles, "rlnClassNumber", 1).astype(int),
         **dict(zip("xyz", place.T, strict=True)),
         "score": column(particles, SCORE, np.nan),
-        **dict(zip(("phi", "theta", "psi"), zxz_to_relion(particles[ANGLES].to_numpy(float)).T, strict=True)),
+        **dict(
+            zip(("phi", "theta", "psi"), zxz_to_relion(star_numbers(path, particles, *ANGLES)).T, strict=True)
+        ),
     }
     return complete_table(pd.DataFrame(table), options)
 
@@ -93,9 +95,9 @@ def _read_positions(
     shift = _read_shifts(path, particles, optics, options)
     if set(CENTRED) <= set(particles.columns):
         pixel = _pixel_sizes(path, particles, optics, options)
-        centred = particles[CENTRED].to_numpy(float) / pixel[:, np.newaxis]
+        centred = star_numbers(path, particles, *CENTRED) / pixel[:, np.newaxis]
         return (centred + _half_sizes(tomograms, options) - shift) / options.binning
-    place = particles[COORDINATES].to_numpy(float) - shift
+    place = star_numbers(path, particles, *COORDINATES) - shift
     return place / options.binning if "rlnTomoName" in particles else place
 
 
@@ -103,10 +105,10 @@ def _read_shifts(
     path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None, options: TableOptions
 ) -> np.ndarray:
     if set(ORIGINS_ANGSTROM) <= set(particles.columns):
-        shift = particles[ORIGINS_ANGSTROM].to_numpy(float)
+        shift = star_numbers(path, particles, *ORIGINS_ANGSTROM)
         return shift / _pixel_sizes(path, particles, optics, options)[:, np.newaxis] if shift.any() else shift
     if set(ORIGINS_PIXEL) <= set(particles.columns):
-        return particles[ORIGINS_PIXEL].to_numpy(float)
+        return star_numbers(path, particles, *ORIGINS_PIXEL)
     return np.zeros((len(particles), 3))
 
 
@@ -117,7 +119,7 @@ def _pixel_sizes(
     unbinned = "rlnTomoName" in particles
     wanted = "rlnTomoTiltSeriesPixelSize" if unbinned else "rlnImagePixelSize"
     if not unbinned and "rlnPixelSize" in particles:
-        return particles["rlnPixelSize"].to_numpy(float)
+        return star_numbers(path, particles, "rlnPixelSize")[:, 0]
     if optics is not None and {wanted, "rlnOpticsGroup"} <= set(optics.columns):
         sizes = optics.set_index("rlnOpticsGroup")[wanted]
         return particles["rlnOpticsGroup"].map(sizes).to_numpy(float)

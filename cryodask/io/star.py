@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cryodask.errors import InputError
@@ -97,6 +98,25 @@ def read_star_table(path: str | os.PathLike[str], *columns: str) -> pd.DataFrame
     raise InputError(f"{name}: missing column {missing}")
 
 
+def star_numbers(path: str | os.PathLike[str], frame: pd.DataFrame, *columns: str) -> np.ndarray:
+    """Return columns of a table read by `read_star` as float64 (rows, columns).
+
+    Raises
+    ------
+    InputError
+        "NAME line 31: tilt_angle = abc, expected a number".
+    """
+    values = frame[list(columns)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, place = bad[0]
+        found = frame[columns[place]].iloc[row]
+        raise InputError(
+            f"{Path(path).name} line {frame.index[row]}: {columns[place]} = {found}, expected a number"
+        )
+    return values
+
+
 def write_star(
     path: str | os.PathLike[str],
     blocks: dict[str, pd.DataFrame],
@@ -150,7 +170,7 @@ def _add_words(path: Path, number: int, words: list[str], block: _Block) -> None
     if words[0].lower() == "loop_" and not block.columns:
         block.looped = True
     elif block.looped and not block.rows and words[0].startswith("_"):
-        block.columns.append(words[0][1:])
+        _add_column(path, number, words[0][1:], block)
     elif block.looped:
         if len(words) != len(block.columns):
             raise InputError(
@@ -159,17 +179,23 @@ def _add_words(path: Path, number: int, words: list[str], block: _Block) -> None
         block.rows.append(words)
         block.lines.append(number)
     elif words[0].startswith("_") and len(words) == 2:
-        _add_value(number, words, block)
+        _add_column(path, number, words[0][1:], block)
+        _add_value(number, words[1], block)
     else:
         raise InputError(f"{path.name} line {number}: expected _name value, found {' '.join(words)!r}")
 
 
-def _add_value(number: int, words: list[str], block: _Block) -> None:
-    block.columns.append(words[0][1:])
+def _add_column(path: Path, number: int, name: str, block: _Block) -> None:
+    if name in block.columns:
+        raise InputError(f"{path.name} line {number}: second column _{name}")
+    block.columns.append(name)
+
+
+def _add_value(number: int, value: str, block: _Block) -> None:
     if not block.rows:
         block.rows.append([])
         block.lines.append(number)
-    block.rows[0].append(words[1])
+    block.rows[0].append(value)
 
 
 def _with_numbers(frame: pd.DataFrame) -> pd.DataFrame:

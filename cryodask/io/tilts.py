@@ -9,7 +9,7 @@ import pandas as pd
 
 from cryodask.errors import InputError
 from cryodask.io.files import require_exists
-from cryodask.io.star import read_star_table
+from cryodask.io.star import read_star_table, star_numbers
 from cryodask.io.text_numbers import read_number_rows
 from cryodask.optics.tilts import TiltSeries
 
@@ -57,12 +57,13 @@ def read_tilts(
 
 def _wedge_list(path: Path, tomo_num: int | None) -> TiltSeries:
     table = read_star_table(path, "tomo_num", "tilt_angle")
-    rows = table[table["tomo_num"] == _choose(path, table["tomo_num"].to_numpy(), tomo_num)]
+    tomograms = star_numbers(path, table, "tomo_num")[:, 0]
+    rows = table[tomograms == _choose(path, tomograms, tomo_num)]
     return TiltSeries(
-        angles=_at_least_two(path, rows["tilt_angle"].to_numpy(dtype=float)),
-        exposure=_column(rows, "exposure"),
-        defocus=_defocus(rows),
-        phase_shift=_column(rows, "pshift"),
+        angles=_at_least_two(path, star_numbers(path, rows, "tilt_angle")[:, 0]),
+        exposure=_column(path, rows, "exposure"),
+        defocus=_defocus(path, rows),
+        phase_shift=_column(path, rows, "pshift"),
         pixel_size=_constant(path, rows, "pixelsize"),
         tomogram_shape=_tomogram_shape(path, rows),
         voltage=_optics(path, rows, "voltage", 300.0),
@@ -110,17 +111,16 @@ def _at_least_two(path: Path, angles: np.ndarray) -> np.ndarray:
     return angles
 
 
-def _column(rows: pd.DataFrame, name: str) -> np.ndarray | None:
-    if name not in rows:
+def _column(path: Path, rows: pd.DataFrame, name: str) -> np.ndarray | None:
+    if name not in rows or pd.to_numeric(rows[name], errors="coerce").isna().all():
         return None
-    values = pd.to_numeric(rows[name], errors="coerce")
-    return None if values.isna().all() else values.to_numpy(dtype=float)
+    return star_numbers(path, rows, name)[:, 0]
 
 
-def _defocus(rows: pd.DataFrame) -> np.ndarray | None:
-    first, second = _column(rows, "defocus1"), _column(rows, "defocus2")
+def _defocus(path: Path, rows: pd.DataFrame) -> np.ndarray | None:
+    first, second = _column(path, rows, "defocus1"), _column(path, rows, "defocus2")
     if first is None:
-        first = _column(rows, "defocus")
+        first = _column(path, rows, "defocus")
     if first is None:
         return None
     return MICROMETRE * (first if second is None else (first + second) / 2)
@@ -135,7 +135,7 @@ def _optics(path: Path, rows: pd.DataFrame, name: str, default: float) -> float:
 
 
 def _constant(path: Path, rows: pd.DataFrame, name: str) -> float | None:
-    values = _column(rows, name)
+    values = _column(path, rows, name)
     if values is None:
         return None
     if not np.allclose(values, values[0], rtol=1e-6):

@@ -60,6 +60,7 @@ def test_short_row_is_named_by_its_line(write):
         ("hello\n", "t.star line 1: 'hello' before the first data_ block"),
         ("\n", "t.star: no data_ block"),
         ("data_a\n_x 1\ndata_a\n", "t.star line 3: second block data_a"),
+        ("data_a\nloop_\n_x\n_y\n_x\n", "t.star line 5: second column _x"),
         ("data_a\n_x 1 2\n", "t.star line 2: expected _name value, found '_x 1 2'"),
     ],
 )

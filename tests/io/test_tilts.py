@@ -71,6 +71,11 @@ def test_several_columns_need_tilt_column(shared_data):
         ("a.tlt", "\n", "a.tlt: no rows"),
         ("a.star", "data_x\nloop_\n_tomo_num\n_tilt_angle\n\n", "a.star: no rows"),
         ("a.star", "data_x\nloop_\n_tomo_num\n_angle\n1 1\n", "a.star: missing column tilt_angle"),
+        (
+            "a.star",
+            "data_x\nloop_\n_tomo_num\n_tilt_angle\n1 1\n1 x\n",
+            "a.star line 6: tilt_angle = x, expected a number",
+        ),
         ("a.jpg", "", "a.jpg: unknown tilt file, expected .star"),
     ],
 )
