@@ -156,12 +156,14 @@ def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
     try:
         return LocalCUDACluster(
             threads_per_worker=threads or 1,
+            # arrays leave the device before a task ends, so nothing there can be spilled
             memory_limit=0,
+            device_memory_limit=0,
             dashboard_address=":0",
             silence_logs=logging.CRITICAL,
             **chosen,
         )
-    except (ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:
         raise ClusterError(f"cannot start workers on the CUDA devices: {error}") from None
 
 

@@ -167,6 +167,9 @@ def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path):
 def test_yaml_holds_one_mapping_or_a_list(tmp_path):
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text("{tomogram: a.mrc, template: t.mrc, mask: {sphere: 150, edge: 20}, angles: {step: 7}}\n")
+    assert read_parameters(one, overrides={"root": "data"})[0].locate("a.mrc") == str(
+        tmp_path / "data" / "a.mrc"
+    )
     two.write_text(f"- {one.read_text()}- {one.read_text()}")
     (single,) = read_parameters(one)
     assert single.root == str(tmp_path)

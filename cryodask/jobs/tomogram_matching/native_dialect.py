@@ -66,7 +66,10 @@ def _read_row(path: Path, row: int, mapping: dict[str, Any], overrides: Mapping[
             set_key(native, other, None)
         set_key(native, key, parse_value(value))
     refuse_unfilled(native, source)
-    return native, {"root": str(path.parent.absolute())}, source
+    folder = path.parent.absolute()
+    if isinstance(native.get("root"), str):
+        native["root"] = str(folder / native["root"])
+    return native, {"root": str(folder)}, source
 
 
 def parse_value(value: Any) -> Any:
