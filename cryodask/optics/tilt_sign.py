@@ -4,11 +4,10 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from scipy.signal import windows
 
 from cryodask.errors import InputError
 from cryodask.optics.frequency import half_frequencies, template_radius
+from cryodask.optics.periodogram import hann_power
 from cryodask.optics.wedge import filled_wedge
 
 # a series whose limits add up to less (degrees) looks the same with either sign
@@ -81,10 +80,10 @@ def wedge_power(
     )
 
 
-def wedge_power_ratio(
+def volume_wedge_power(
     volume: np.ndarray, angle_range: tuple[float, float], box: int, voxel_size: float
-) -> float:
-    """Return the power ratio of a volume that fits in memory, under a Hann window.
+) -> WedgePower:
+    """Return the power of a piece of a tomogram, under a Hann window, in the wedges of both tilt signs.
 
     Parameters
     ----------
@@ -97,13 +96,8 @@ def wedge_power_ratio(
     voxel_size
         Angstrom.
     """
-    windowed = volume - volume.mean(dtype=np.float64)
-    for axis, length in enumerate(volume.shape):
-        edge = np.expand_dims(windows.hann(length), tuple({0, 1, 2} - {axis}))
-        windowed = windowed * edge
-    power = np.abs(scipy.fft.rfftn(windowed)) ** 2
     frequencies = half_frequencies(volume.shape, voxel_size)
-    return wedge_power(power, *frequencies, angle_range, box, voxel_size).ratio
+    return wedge_power(hann_power(volume), *frequencies, angle_range, box, voxel_size)
 
 
 def check_tilt_sign(ratio: float, angle_range: tuple[float, float]) -> None:

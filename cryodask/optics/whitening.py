@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from scipy.signal import windows
 
 from cryodask.errors import InputError
 from cryodask.optics.frequency import half_frequencies
+from cryodask.optics.periodogram import hann_power
 from cryodask.optics.tilts import TiltSeries
 from cryodask.optics.wedge import filled_wedge
 
@@ -90,18 +89,13 @@ def cube_power(cube: np.ndarray, voxel_size: float, tilts: TiltSeries | None, bo
     box
         Edge of the template box, voxels.
     """
-    centred = cube - cube.mean(dtype=np.float64)
-    windowed = centred
-    for axis, length in enumerate(cube.shape):
-        window = windows.hann(length, sym=False)
-        windowed = windowed * np.expand_dims(window, tuple({0, 1, 2} - {axis}))
-    power = np.abs(scipy.fft.rfftn(windowed)) ** 2
+    power = hann_power(cube)
     shell, weight = _shells_and_weights(cube.shape, voxel_size, tilts, box)
     total = np.bincount(shell, weight * power.ravel())
     count = np.bincount(shell, weight)
     n_shells = max(cube.shape) // 2 + 1
     means = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-    return CubePower(float(centred.var()), means[:n_shells])
+    return CubePower(float(cube.var(dtype=np.float64)), means[:n_shells])
 
 
 def whitening(cubes: Sequence[CubePower], voxel_size: float, longest_edge: int) -> Whitening:

@@ -5,7 +5,7 @@ import pytest
 
 from cryodask.errors import InputError
 from cryodask.optics.frequency import half_frequencies
-from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, wedge_power, wedge_power_ratio
+from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, volume_wedge_power, wedge_power
 
 LIMITS, INVERTED = (-54.5, 58.25), (-58.25, 54.5)
 SUBTOMOGRAM = (
@@ -19,14 +19,14 @@ def subtomogram(shared_data):
 
 
 def test_power_lies_in_the_wedge_of_the_right_sign(subtomogram):
-    ratio = wedge_power_ratio(subtomogram, LIMITS, 48, 8.704)
+    ratio = volume_wedge_power(subtomogram, LIMITS, 48, 8.704).ratio
     assert ratio == pytest.approx(28, abs=5)
     with warnings.catch_warnings(action="error"):
         check_tilt_sign(ratio, LIMITS)
 
 
 def test_inverted_angles_are_refused(subtomogram):
-    ratio = wedge_power_ratio(subtomogram, INVERTED, 48, 8.704)
+    ratio = volume_wedge_power(subtomogram, INVERTED, 48, 8.704).ratio
     with pytest.raises(
         InputError, match=r"^tilt angles look inverted \(power ratio 0\.04\), set tilt_sign: -1$"
     ):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -19,14 +19,6 @@ from cryodask.arrays.lengths import fast_even_length
 from cryodask.errors import InputError
 
 SLAB_SHARE = 8  # bytes of a slab, its transforms and temporaries, per byte of its voxels
-
-
-class SpectrumFilter(Protocol):
-    """A filter over any part of a half spectrum."""
-
-    def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
-        """Return the factor at the frequencies (1/angstrom); may look at the spectrum there."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def filter_volume(
     *,
     mean: float,
     voxel_size: float,
-    spectrum_filter: SpectrumFilter,
+    spectrum_filter: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     memory: float,
     scratch: Path,
 ) -> None:
@@ -125,7 +117,8 @@ def filter_volume(
     voxel_size
         Angstrom.
     spectrum_filter
-        The factor over slabs of the half spectrum; the zero frequency is set to 0 whatever it says.
+        Returns the factors at frequencies kz, ky, kx (1/angstrom); the zero frequency is set to 0 whatever
+        it says.
     memory
         Bytes to stay below.
     scratch
@@ -142,7 +135,7 @@ def filter_volume(
     kx = scipy.fft.rfftfreq(nx, voxel_size)[None, None, :]
     for columns in _slabs(ny, nz * half * 2, share):
         part = scipy.fft.fft(spectrum[:, columns], axis=0, workers=_threads(), overwrite_x=True)
-        part *= spectrum_filter(kz, ky[None, columns, None], kx, part)
+        part *= spectrum_filter(kz, ky[None, columns, None], kx)
         if columns.start == 0:
             part[0, 0, 0] = 0
         spectrum[:, columns] = scipy.fft.ifft(part, axis=0, workers=_threads(), overwrite_x=True)

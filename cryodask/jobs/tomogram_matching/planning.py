@@ -1,6 +1,7 @@
 """From checked inputs to a search problem, its tiles and its constants."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,12 +161,13 @@ def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> n
     return np.fft.irfftn(amplitudes * phases, template.shape).astype(np.float32)
 
 
-def working_set(problem: TomogramProblem, block: tuple[int, ...], tile: tuple[int, ...]) -> float:
+def working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[int]) -> float:
     """Return the bytes of a task: tables, a group of rotated templates, and the kernel's arrays."""
+    (pz, py, px), (tz, ty, tx) = block, tile
     tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + 80.0 * problem.hypotheses
     return tables + workspace_bytes(
-        block,
-        tile,
+        (pz, py, px),
+        (tz, ty, tx),
         box=problem.box,
         mask_kind=problem.mask_kind,
         moments=problem.moments,

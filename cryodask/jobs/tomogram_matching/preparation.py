@@ -3,21 +3,25 @@
 import math
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import zarr
 
+from cryodask.errors import InputError
 from cryodask.io.volume import read_region
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.filtering import Extension, filter_volume, inspect
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.template_filter import Wedge
-from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, wedge_power
+from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, volume_wedge_power
 from cryodask.optics.tilts import TiltSeries
 from cryodask.optics.tomogram_filter import tomogram_filter
+from cryodask.optics.whitening import cube_slices
 
+MOST_CUBES = 32  # pieces of the tomogram that tell the sign of the tilt angles
 NO_BAND = BandPass(lp_rad=math.inf)
 
 
@@ -79,7 +83,7 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
         return read_region(settings.path, region, level=settings.level)
 
     statistics = inspect(read, settings.shape, settings.memory, settings.label)
-    spectrum_filter = _SpectrumFilter(settings)
+    notices = _check_tilt_sign(read, settings)
     scratch = folder / "spectrum.zarr"
     shutil.rmtree(scratch, ignore_errors=True)
     filtered = constants.create_array(
@@ -97,52 +101,57 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
         settings.axes,
         mean=statistics.mean,
         voxel_size=settings.voxel_size,
-        spectrum_filter=spectrum_filter,
+        spectrum_filter=_SpectrumFilter(settings),
         memory=settings.memory,
         scratch=scratch,
     )
     shutil.rmtree(scratch, ignore_errors=True)
-    notices = spectrum_filter.check_tilt_sign()
     constants.write_prepared(folder, {"scale": searched.scale, "notices": notices, **vars(statistics)})
 
 
 class _SpectrumFilter:
-    """The filter of section 3.4; on its way it gathers the power that tells the sign of the tilt angles."""
+    """The filter of section 3.4 over slabs of the half spectrum."""
 
     def __init__(self, settings: TomogramFilter) -> None:
         self.settings = settings
-        self.power = WedgePower()
         self.longest = max(settings.shape[0], settings.shape[2])
-        self.tilts = settings.tilts if settings.wedge != "none" else None
 
-    def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
-        box, voxel_size, band = self.settings.box, self.settings.voxel_size, self.settings.band
-        if self.tilts is not None:
-            squared = spectrum.real**2 + spectrum.imag**2
-            limits = self.tilts.angle_range
-            self.power += wedge_power(squared, kz, ky, kx, limits, box, voxel_size)
-        elif band is None:
+    def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray) -> np.ndarray:
+        settings = self.settings
+        if settings.band is None and (settings.tilts is None or settings.wedge == "none"):
             return np.ones((1, 1, 1), np.float32)
         return tomogram_filter(
             kz,
             ky,
             kx,
-            box,
-            voxel_size,
-            self.tilts,
-            band or NO_BAND,
-            wedge=self.settings.wedge,
+            settings.box,
+            settings.voxel_size,
+            settings.tilts,
+            settings.band or NO_BAND,
+            wedge=settings.wedge,
             longest_edge=self.longest,
         )
 
-    def check_tilt_sign(self) -> list[str]:
-        """Return what is doubtful about the sign; raise where it is wrong."""
-        if self.tilts is None:
-            return []
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            check_tilt_sign(self.power.ratio, self.tilts.angle_range)
-        return [str(warning.message) for warning in caught]
+
+def _check_tilt_sign(read: Callable[[tuple[slice, ...]], np.ndarray], settings: TomogramFilter) -> list[str]:
+    """Return what is doubtful about the sign of the tilt angles; raise where it is wrong."""
+    if settings.tilts is None or settings.wedge == "none":
+        return []
+    limits = settings.tilts.angle_range
+    nz, ny, nx = settings.shape
+    cubes = cube_slices(((0, nz), (0, ny), (0, nx)), settings.box)
+    chosen = np.unique(np.linspace(0, len(cubes) - 1, MOST_CUBES).round().astype(int))
+    power = WedgePower()
+    for number in chosen:
+        cube = read(cubes[number])
+        power += volume_wedge_power(cube, limits, settings.box, settings.voxel_size)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            check_tilt_sign(power.ratio, limits)
+        except InputError as error:
+            raise InputError(f"{settings.label}: {error}") from None
+    return [str(warning.message) for warning in caught]
 
 
 class _Variance:

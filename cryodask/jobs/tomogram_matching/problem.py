@@ -1,7 +1,7 @@
 """The search problem that tomogram matching hands to the engine."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -121,7 +121,7 @@ class TomogramProblem:
     ) -> None:
         mask = rotated.fixed_mask()
         norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
-        spectra = replace(spectra, squares=None)
+        spectra.drop_squares()
         for rows in _groups(np.arange(batch.start, batch.stop)):
             for copy, state in enumerate(states):
                 templates, _ = rotated.templates(copy, rows, [mask] * len(rows))
