@@ -25,18 +25,21 @@ class RunningStatistics:
 
     def update(self, block: np.ndarray, slices: Slices | None = None) -> None:
         """Add a block (z, y, x); `slices` places it, so that the first non-finite voxel can be named."""
-        finite = np.isfinite(block) if block.dtype.kind == "f" else None
-        if finite is not None and not finite.all():
-            self._note_non_finite(~finite, slices)
-            block = block[finite]
-        if block.size:
-            self._merge(block)
+        # Plane by plane: double-precision copies of a whole block would be the largest arrays here.
+        for index, plane in enumerate(block):
+            finite = np.isfinite(plane) if plane.dtype.kind == "f" else None
+            if finite is not None and not finite.all():
+                self._note_non_finite(~finite, slices, index)
+                plane = plane[finite]
+            if plane.size:
+                self._merge(plane)
 
-    def _note_non_finite(self, bad: np.ndarray, slices: Slices | None) -> None:
+    def _note_non_finite(self, bad: np.ndarray, slices: Slices | None, index: int) -> None:
         self.non_finite += int(bad.sum())
         if slices is not None:
-            z, y, x = (int(i) + s.start for i, s in zip(np.argwhere(bad)[0], slices, strict=True))
-            self.first_non_finite = min(self.first_non_finite or (z, y, x), (z, y, x))
+            y, x = np.argwhere(bad)[0].tolist()
+            place = (slices[0].start + index, slices[1].start + y, slices[2].start + x)
+            self.first_non_finite = min(self.first_non_finite or place, place)
 
     def _merge(self, block: np.ndarray) -> None:
         self.minimum = min(self.minimum, float(block.min()))

@@ -202,6 +202,8 @@ def block_writer(
 ) -> Iterator[Any]:
     """Open a volume for writing by blocks under a temporary name; options are ``chunk`` and ``pyramid``."""
     kind = volume_format(path)
+    if Path(os.fspath(path)).suffix.lower() in COMPRESSED:
+        raise InputError(f"{Path(os.fspath(path)).name}: compressed volumes are read, not written")
     _check_dtype(path, kind, dtype)
     if kind == "zarr" and is_url(path):
         with ome_zarr.ZarrWriter(path, shape, dtype, spacing, origin, **options) as writer:

@@ -53,6 +53,7 @@ def test_existing_output_is_kept_without_overwrite(tomogram, tmp_path):
     ("arguments", "message"),
     [
         (["t.mrc", "u.tif"], r"u.tif: unknown volume format, expected .mrc"),
+        (["t.mrc", "u.mrc.gz"], r"u.mrc.gz: compressed volumes are read, not written"),
         (["v.mrc", "u.em"], r"v.mrc: no such file \(looked in .*\)"),
         (["t.mrc", "u.em", "--pyramid", 2], "pyramid = 2: only OME-Zarr has levels"),
         (["t.mrc", "u.em", "--level", 2], r"t.mrc: level 2, but only OME-Zarr has levels"),
