@@ -21,13 +21,10 @@ from cryodask.kernels.fused_layout import (
     make_scratch,
     padded,
 )
+from cryodask.kernels.memory import GENERAL_GROUP, GROUP, MOMENTS_GROUP
 from cryodask.kernels.simd import LANES, aligned_empty
 from cryodask.kernels.transforms import order
 from cryodask.kernels.whole_array import half_spectrum
-
-# Rotations whose half-done spectra are held between the two passes.
-GROUP = 2
-GENERAL_GROUP = 1
 
 
 class FusedTile:
@@ -63,13 +60,14 @@ class FusedTile:
 
     def fold(self, templates: Any, ids: Any, state: dict[str, np.ndarray], inverse_norm: Any = None) -> None:
         """Fold num, or num · inverse_norm, of each rotation into a state."""
-        layout, scratch = self.layout, self._planes(GROUP)
-        halves = self._buffer("num", GROUP, layout)
+        size = MOMENTS_GROUP if "sum" in state else GROUP
+        layout, scratch = self.layout, self._planes(size)
+        halves = self._buffer("num", size, layout)
         folded = fold_state(state)
         rows = np.asarray(ids, dtype=np.uint32)
-        for start in range(0, len(rows), GROUP):
-            group = rows[start : start + GROUP]
-            for half, template in zip(halves, templates[start : start + GROUP], strict=False):
+        for start in range(0, len(rows), size):
+            group = rows[start : start + size]
+            for half, template in zip(halves, templates[start : start + size], strict=False):
                 half_transform(layout, scratch, flat(template), *self.signal, half)
             if inverse_norm is None:
                 fold(layout, scratch, halves, group, folded)
@@ -133,9 +131,11 @@ class FusedTile:
 
     def _buffer(self, name: str, count: int, layout: Layout) -> np.ndarray:
         shape = (count, half_done_floats(layout))
-        if name not in self._halves or self._halves[name].shape != shape:
-            self._halves[name] = aligned_empty(shape)
-        return self._halves[name]
+        held = self._halves.get(name)
+        if held is None or held.shape[0] < count or held.shape[1] != shape[1]:
+            self._halves.pop(name, None)
+            self._halves[name] = held = aligned_empty(shape)
+        return held
 
 
 def plane_floats(layout: Layout) -> int:

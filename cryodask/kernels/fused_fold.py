@@ -129,7 +129,7 @@ def _plane(t: Layout, s: Scratch, half: np.ndarray, z: int, target: int) -> None
     x_rows = t.all_blocks * LANES
     rows = t.rows.size
     for block in range(t.blocks):
-        source = (z * t.blocks + block) * rows * ROW
+        source = (block * t.valid[0] + z) * rows * ROW
         if rows < t.shape[1]:
             s.line[: t.shape[1] * ROW] = np.float32(0.0)
         for i in range(rows):
@@ -199,7 +199,7 @@ def _update_plane(t: Layout, s: Scratch, ids: np.ndarray, z: int, state: FoldSta
             begin = r * size + y * width
             _maximum(s.planes[begin : begin + t.valid[2]], ids[r], state.value[z, y], state.id[z, y])
         if state.sum.size > 0:
-            _moments(s.planes, y * width, size, ids.size, state.sum[z, y], state.square_sum[z, y])
+            _moments(s, y * width, size, ids.size, state.sum[z, y], state.square_sum[z, y])
 
 
 @numba.njit(**JIT)
@@ -219,15 +219,19 @@ def _maximum(score: np.ndarray, row: int, value: np.ndarray, ids: np.ndarray) ->
 
 @numba.njit(**JIT)
 def _moments(
-    planes: np.ndarray, begin: int, size: int, rotations: int, total: np.ndarray, square: np.ndarray
+    s: Scratch, begin: int, size: int, rotations: int, total: np.ndarray, square: np.ndarray
 ) -> None:
     """Add a group's scores, summed in float32, to the float64 sums."""
+    first, second = s.sums[: total.size], s.sums[total.size : 2 * total.size]
+    first[:] = np.float32(0.0)
+    second[:] = np.float32(0.0)
+    for r in range(rotations):
+        scores = s.planes[begin + r * size : begin + r * size + total.size]
+        for x in range(total.size):
+            score = scores[x] if abs(scores[x]) < np.float32(np.inf) else np.float32(0.0)
+            first[x] += score
+            second[x] += score * score
     for x in range(total.size):
-        first, second = np.float32(0.0), np.float32(0.0)
-        for r in range(rotations):
-            score = planes[begin + r * size + x]
-            score = score if abs(score) < np.float32(np.inf) else np.float32(0.0)
-            first += score
-            second += score * score
-        total[x] += np.float64(first)
-        square[x] += np.float64(second)
+        total[x] += np.float64(first[x])
+    for x in range(total.size):
+        square[x] += np.float64(second[x])

@@ -63,7 +63,7 @@ def half_transform(
     spectrum, edge
         The tile's, flat, from :func:`pack_spectrum`.
     out
-        (Tz, blocks, rows, 2, 16) float32, flat, written; begins at a multiple of 64 bytes.
+        (blocks, Tz, rows, 2, 16) float32, flat, written; begins at a multiple of 64 bytes.
     """
     if t.nyquist:
         _edge_forward(t, s, box)
@@ -181,8 +181,8 @@ def _finish_column(
     if block == 0 and t.nyquist:
         _add_edge(t, s, column, row)
     inverse(column, 0, t.z_table, t.z_twiddles)
-    step = t.blocks * t.rows.size * ROW
-    target = (block * t.rows.size + i) * ROW
+    step = t.rows.size * ROW
+    target = (block * t.valid[0] * t.rows.size + i) * ROW
     for z in range(t.valid[0]):
         stream(out, target, load(column, z * ROW))
         stream(out, target + LANES, load(column, z * ROW + LANES))

@@ -45,6 +45,7 @@ class Scratch(NamedTuple):
     nyquist: np.ndarray
     x_lines: np.ndarray
     planes: np.ndarray
+    sums: np.ndarray
 
 
 def padded(length: int) -> int:
@@ -135,6 +136,7 @@ def make_scratch(layout: Layout, planes: int) -> Scratch:
         nyquist=_zeros(padded(py) // LANES * nyquist_rows(layout.shape, n) * ROW),
         x_lines=_zeros(padded(layout.valid[1]) // LANES * layout.all_blocks * LANES * ROW),
         planes=_zeros(planes * plane),
+        sums=_zeros(2 * layout.valid[2]),
     )
 
 

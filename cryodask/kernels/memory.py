@@ -6,8 +6,10 @@ from cryodask.kernels.fused_layout import Shape, padded
 
 MaskKind = Literal["spherical", "axial", "general"]
 
-# Spectra of half-done rotations that the fused passes hold at a time: num, and A and B where each has a mask.
-HELD = {"spherical": 2, "axial": 2, "general": 3}
+# Rotations whose half-done spectra are held between the two passes: more where the state is dear to update.
+GROUP = 2
+MOMENTS_GROUP = 4
+GENERAL_GROUP = 1
 
 
 def bytes_per_voxel(mask_kind: MaskKind, *, moments: bool, noise_copies: int) -> int:
@@ -22,9 +24,19 @@ def bytes_per_voxel(mask_kind: MaskKind, *, moments: bool, noise_copies: int) ->
     noise_copies
         Noise templates, each with a state of its own.
     """
-    spectra = 4 if mask_kind == "spherical" else 8
-    norm = 0 if mask_kind == "general" else 4
-    return spectra + 4 * HELD[mask_kind] + 8 * (1 + noise_copies) + 16 * moments + norm
+    states = 8 * (1 + noise_copies) + 16 * moments
+    if mask_kind == "general":
+        return 8 + 4 * held_spectra(mask_kind, moments=moments) + states
+    tile = 4 if mask_kind == "spherical" else 8
+    return tile + 4 * held_spectra(mask_kind, moments=moments) + states + 4
+
+
+def held_spectra(mask_kind: MaskKind, *, moments: bool) -> int:
+    """Return how many half-done spectra the fused passes hold at a time; A and B count where each has a mask."""
+    if mask_kind == "general":
+        return 3 * GENERAL_GROUP
+    group = MOMENTS_GROUP if moments else GROUP
+    return group + 2 * (mask_kind == "axial")
 
 
 def workspace_bytes(
@@ -44,6 +56,7 @@ def workspace_bytes(
     pz, py, px = shape
     voxels = pz * py * max(px, 2 * padded(px // 2))
     columns = 128 * box * py
-    planes = 4 * (HELD[mask_kind] + 2) * padded(py) * padded(px)
+    held = held_spectra(mask_kind, moments=moments)
+    planes = 4 * (held + 2) * padded(py) * padded(px)
     per_voxel = 4 + bytes_per_voxel(mask_kind, moments=moments, noise_copies=noise_copies)
     return per_voxel * voxels + columns + planes
