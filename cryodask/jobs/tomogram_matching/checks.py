@@ -165,10 +165,11 @@ def check_tilts(parameters: "MatchParameters", tilts: "TiltSeries | None") -> No
         value = getattr(parameters, key)
         if value == "none":
             continue
-        shown = "True" if source.dialect == "star" else value
+        is_switch = source.label(key) != key
+        shown = "True" if is_switch else value
         if tilts is None or getattr(tilts, column) is None:
             raise source.error(f"{source.label(key)} = {shown} needs column {column}")
-        off = "False" if source.dialect == "star" else "none"
+        off = "False" if is_switch else "none"
         raise source.wrong(key, shown, f"not available in this release, expected {off}")
 
 

@@ -78,6 +78,11 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
     InputError
         One line naming file, row, field, value and expectation.
     """
+    with parameters.source.placed():
+        return _load_inputs(parameters)
+
+
+def _load_inputs(parameters: "MatchParameters") -> MatchInputs:
     check_files(parameters)
     header = read_header(parameters.locate(parameters.tomogram), parameters.level)
     tilts = _load_tilts(parameters)
@@ -163,7 +168,8 @@ def _check_fit(
     source = parameters.source
     for axis, size in zip("zyx", header.shape, strict=True):
         if particle.box > size:
-            raise source.error(f"template box {particle.box} exceeds tomogram {axis} = {size}")
+            grown = f" (the box grew from {particle.given_box} for the mask)" * particle.has_grown
+            raise source.error(f"template box {particle.box} exceeds tomogram {axis} = {size}{grown}")
     if tilts is not None and tilts.tomogram_shape is not None:
         expected = [size / parameters.binning for size in tilts.tomogram_shape]
         if any(abs(a - b) > 1 for a, b in zip(expected, header.shape, strict=True)):

@@ -3,7 +3,8 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,12 +18,13 @@ from cryodask.jobs.tomogram_matching.star_columns import COLUMN_OF_KEY
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set of parameters was written: file (empty for a Python call), 0-based row, line, dialect."""
+    """Where parameters were written: file (empty for a Python call), 0-based row, line, dialect, words."""
 
     file: str = ""
     row: int = 0
     line: int | None = None
     dialect: Literal["star", "native"] = "native"
+    words: frozenset[str] = frozenset()
 
     @property
     def place(self) -> str:
@@ -33,8 +35,8 @@ class Source:
         return f"{self.file}{line}: "
 
     def label(self, key: str) -> str:
-        """Return the user's word for a dotted native key: the STAR column in STAR jobs."""
-        return COLUMN_OF_KEY.get(key, key) if self.dialect == "star" else key
+        """Return the user's word for a dotted native key: the column in STAR jobs that do not use the key."""
+        return key if self.dialect == "native" or key in self.words else COLUMN_OF_KEY.get(key, key)
 
     def error(self, text: str) -> InputError:
         """Return an InputError whose text begins with the place."""
@@ -43,6 +45,16 @@ class Source:
     def wrong(self, key: str, value: object, expected: str) -> InputError:
         """Return the InputError `place: field = value: expected`."""
         return self.error(f"{self.label(key)} = {value}: {expected}")
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Put the place before every InputError that is raised inside without it."""
+        try:
+            yield
+        except InputError as error:
+            if str(error).startswith(self.place):
+                raise
+            raise self.error(str(error)) from None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -39,6 +39,11 @@ class Particle:
         return self.template.shape[0]
 
     @property
+    def has_grown(self) -> bool:
+        """Whether the box is larger than the cube that was given."""
+        return self.box > self.given_box
+
+    @property
     def support(self) -> float:
         """Largest distance from the centre at which the mask counts, voxels."""
         return float(_reach(self.mask, SUPPORT))

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import scipy.fft
 
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.jobs.tomogram_matching import constants
@@ -15,6 +16,7 @@ from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
 from cryodask.jobs.tomogram_matching.preparation import NO_BAND, TomogramFilter
 from cryodask.jobs.tomogram_matching.problem import GROUP, TomogramProblem
+from cryodask.jobs.tomogram_matching.writing import as_text, flatten
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
 from cryodask.kernels.volume_correlation import workspace_bytes
@@ -154,11 +156,11 @@ def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> n
         Seed of the run, number of the template, number of the copy: together they fix the noise.
     """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number, copy])))
-    white = np.fft.rfftn(generator.standard_normal(template.shape))
+    white = scipy.fft.rfftn(generator.standard_normal(template.shape))
     length = np.abs(white)
     phases = white / np.where(length > 0, length, 1.0)
-    amplitudes = np.abs(np.fft.rfftn(template.astype(np.float64)))
-    return np.fft.irfftn(amplitudes * phases, template.shape).astype(np.float32)
+    amplitudes = np.abs(scipy.fft.rfftn(template.astype(np.float64)))
+    return scipy.fft.irfftn(amplitudes * phases, template.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
 def working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[int]) -> float:
@@ -193,13 +195,14 @@ def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile, rotations: i
     return max((last - once) - (once - start), 1e-6) / max(rotations - 1, 1)
 
 
-def fingerprint(inputs: MatchInputs) -> dict[str, Any]:
-    """Return what a resumed run must have unchanged: parameters and the identity of every input."""
-    parameters = inputs.parameters.model_dump(mode="json", exclude={"root", "output", "formats"})
-    found = dict(parameters)
-    for name, path in input_files(inputs).items():
-        found[f"{name} (file)"] = file_identity(path)
-    return found | {"rotations": len(inputs.angles), "shape": list(inputs.shape)}
+def fingerprint(inputs: MatchInputs) -> dict[str, str]:
+    """Return what a resumed run must have unchanged, in the user's words: parameters, identity of inputs."""
+    source = inputs.parameters.source
+    values = flatten(inputs.parameters.model_dump(mode="json", exclude={"root", "output", "formats"}))
+    found = {source.label(key): as_text(value) for key, value in values.items()}
+    for key, path in input_files(inputs).items():
+        found[f"{source.label(key)} (file)"] = file_identity(path)
+    return found
 
 
 def input_files(inputs: MatchInputs) -> dict[str, str]:
@@ -211,7 +214,7 @@ def input_files(inputs: MatchInputs) -> dict[str, str]:
         "mask": parameters.mask,
         "tomogram_mask": parameters.tomogram_mask,
         "tilts": parameters.tilts,
-        "angles": parameters.angles.file,
+        "angles.file": parameters.angles.file,
     }
     return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
 
@@ -221,4 +224,4 @@ def file_identity(path: str) -> str:
     if "://" in path:
         return path
     stat = Path(path).stat()
-    return f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+    return f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()}"

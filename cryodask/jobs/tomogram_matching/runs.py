@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ class MatchRun:
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
+    new_folders: list[Path] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -102,10 +103,19 @@ class MatchRun:
         """Create the store, unless it is resumed."""
         if not self.store.exists():
             shutil.rmtree(self.store.path, ignore_errors=True)
+            self.new_folders = [f for f in self.final.parents if not f.exists()]
             marks = fingerprint(self.inputs)
             self.store.create(self.plan, self.problem.variables, ("z", "y", "x"), marks)
         if not constants.has_tables(Path(self.problem.folder)):
             write_constants(self.inputs, self.problem, self.area)
+
+    def forget(self) -> None:
+        """Remove what was begun and has nothing to resume."""
+        if not constants.is_prepared(Path(self.problem.folder)):
+            shutil.rmtree(self.store.path, ignore_errors=True)
+            with suppress(OSError):
+                for folder in self.new_folders:
+                    folder.rmdir()
 
     def complete(self, progress: Progress, *, keep_run: bool) -> list[str]:
         """Finish the result, write the maps and give them their names; return what should be told."""
@@ -299,7 +309,12 @@ def execute(
             )
             task = Run(number, run.problem, run.store)
             planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
-        drive(planned, executor, slots=slots, listen=listen, progress=progress)
+        try:
+            drive(planned, executor, slots=slots, listen=listen, progress=progress)
+        except InputError:
+            for run in runs:
+                run.forget()
+            raise
     return [run.final for run in runs]
 
 

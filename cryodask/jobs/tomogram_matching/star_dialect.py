@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,8 +96,8 @@ def _note_tiling(rows: list[Cells]) -> None:
 
 
 def _read_row(cells: Cells, source: Source) -> Row:
-    native = to_native(cells, source)
-    return native, STAR_DEFAULTS, source
+    source = replace(source, words=frozenset(cells))
+    return to_native(cells, source), STAR_DEFAULTS, source
 
 
 def to_native(cells: Cells, source: Source) -> dict[str, Any]:

@@ -53,10 +53,10 @@ def write_gapstop(rows: Sequence[MatchParameters], path: Path, *, overwrite: boo
     found = list(dict.fromkeys(column for row in cells for column in row))
     columns = [column for column in STAR_FIELDS if column in found]
     own = [column for column in found if column not in STAR_FIELDS]
-    flat = [_flatten(_dump(parameters)) for parameters in rows]
+    flat = [flatten(_dump(parameters)) for parameters in rows]
     table = pd.DataFrame(
         [
-            {column: row.get(column) or _text(values.get(column)) for column in (*columns, *own)}
+            {column: row.get(column) or as_text(values.get(column)) for column in (*columns, *own)}
             for row, values in zip(cells, flat, strict=True)
         ]
     )
@@ -66,13 +66,13 @@ def write_gapstop(rows: Sequence[MatchParameters], path: Path, *, overwrite: boo
 
 def star_cells(parameters: MatchParameters) -> dict[str, str]:
     """Return the texts of a STAR row: GAPSTOP's columns, and native keys for what it has no column for."""
-    values = _flatten(_dump(parameters))
-    defaults = {**_flatten(_native_defaults()), **_flatten(STAR_DEFAULTS), "formats": ["zarr", "em"]}
+    values = flatten(_dump(parameters))
+    defaults = {**flatten(_native_defaults()), **flatten(STAR_DEFAULTS), "formats": ["zarr", "em"]}
     # the native name of a tomogram has no column: tomo_name is its file there
     del values["tomo_name"]
     iterations = _iterations(values)
     cells = {
-        column: _text(values.pop(key))
+        column: as_text(values.pop(key))
         for column, key in PLAIN_COLUMNS.items()
         if key in values and not isinstance(values[key], dict | list)
     }
@@ -82,7 +82,7 @@ def star_cells(parameters: MatchParameters) -> dict[str, str]:
             cells[column] = str(values.pop(key) == on)
     cells |= _noise(values) | _extension(values) | iterations
     rest = {key: value for key, value in values.items() if value != defaults.get(key)}
-    cells |= {key: _text(value) for key, value in rest.items()}
+    cells |= {key: as_text(value) for key, value in rest.items()}
     return _without_empty(cells, rest)
 
 
@@ -92,7 +92,7 @@ def _without_empty(cells: dict[str, str], rest: Flat) -> dict[str, str]:
     for column in REQUIRED_COLUMNS:
         if column not in kept:
             key = STAND_INS[column][0] if column in STAND_INS else column
-            kept.setdefault(key, _text(rest.get(key)))
+            kept.setdefault(key, as_text(rest.get(key)))
     return kept
 
 
@@ -163,8 +163,8 @@ def _without_none(value: Any) -> Any:
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
-def _flatten(values: Mapping[str, Any]) -> Flat:
-    """Return nested rotations and map names under dotted keys; other values as they are."""
+def flatten(values: Mapping[str, Any]) -> Flat:
+    """Return rotations and map names under dotted keys; other values as they are."""
     flat: Flat = {}
     for key, value in values.items():
         if key in ("angles", "names") and isinstance(value, Mapping):
@@ -174,7 +174,8 @@ def _flatten(values: Mapping[str, Any]) -> Flat:
     return flat
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as a STAR file has it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
