@@ -64,10 +64,8 @@ def simulate_micrograph(
     defocus_spread : angstrom
         Particles lie within this range about `defocus`.
     snr : float
-        Variance of the imaged first structure, unrotated, within its circle, over the variance of the noise;
-        infinite for no noise.
-    spacing : float
-        Least distance of two centres in units of their mean diameter.
+        Variance of the imaged first structure, unrotated, within its circle, over that of the noise.
+    spacing : float, least distance of two centres in units of their mean diameter
     chunks : as for dask.array; the values do not depend on them
     seed : int >= 0
     name : micrograph_name of the truth
@@ -77,7 +75,7 @@ def simulate_micrograph(
     Raises
     ------
     InputError
-        When the particles do not fit the shape.
+        When they do not fit the shape.
     """
     microscope = ImageOptics(pixel_size, **optics)
     structures = {key: structure for key, (structure, _) in particles.items()}
@@ -97,8 +95,8 @@ def simulate_micrograph(
         seed=seed,
     ).rechunk(chunks)
     coords = {axis: np.arange(n) * pixel_size for axis, n in zip("yx", shape, strict=True)}
-    attrs = {"pixel_size": pixel_size, "source": name}
-    labelled = xr.DataArray(image, coords, dims=("y", "x"), name=name, attrs=attrs)
+    labelled = xr.DataArray(image, coords, dims=("y", "x"), name=name)
+    labelled.attrs = {"pixel_size": pixel_size, "source": name}
     return SimulatedMicrograph(labelled, truth[_COLUMNS], microscope, sigma)
 
 

@@ -61,8 +61,7 @@ def simulate_tomogram(
     """Simulate a tomogram of particles at random places and orientations, lazily and block by block.
 
     Density is bright. The tilt axis is y; specimen and noise are empty in the missing wedge; the specimen is
-    multiplied by the amplitude of the CTF (a phase-flipped tomogram). Noise is drawn in fixed blocks, so the
-    values do not depend on the chunks.
+    multiplied by the amplitude of the CTF (a phase-flipped tomogram). The values do not depend on the chunks.
 
     Parameters
     ----------
@@ -96,19 +95,7 @@ def simulate_tomogram(
     """
     imaging = Imaging(voxel_size, tilt_range, defocus, **optics)
     structures = {name: structure for name, (structure, _) in particles.items()}
-    if margin is None:
-        margin = max((s.diameter for s in structures.values()), default=0) / 2
-    truth = place_particles(
-        (np.array(shape[::-1]) - 1) * voxel_size,
-        particles,
-        margin=margin,
-        spacing=spacing,
-        seed=seed,
-        clearance=lambda place: min((v.distance(place) for v in vesicles), default=np.inf),
-    )
-    places = truth[["x_a", "y_a", "z_a"]] / voxel_size
-    truth[["x", "y", "z"]] = places.round() if whole_voxels else places
-    truth[["x_a", "y_a", "z_a"]] = truth[["x", "y", "z"]] * voxel_size
+    truth = _truth(shape, voxel_size, particles, vesicles, margin, spacing, seed, whole_voxels)
     truth = truth.assign(tomo_name=tomo_name, tomo_num=tomo_num)[_COLUMNS]
     scene = Scene(structures, truth, tuple(vesicles))
     sigma = noise_sigma(next(iter(structures)), structures, imaging, snr) if structures else 1.0
@@ -118,6 +105,32 @@ def simulate_tomogram(
 
 _COLUMNS = ["tomo_name", "tomo_num", "template", "class", "x", "y", "z", "x_a", "y_a", "z_a"]
 _COLUMNS += ["phi", "theta", "psi", "qw", "qx", "qy", "qz"]
+
+
+def _truth(
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    particles: Particles,
+    vesicles: Sequence[Vesicle],
+    margin: float | None,
+    spacing: float,
+    seed: int,
+    whole_voxels: bool,
+) -> pd.DataFrame:
+    """Place the particles; return them with positions in voxels and in angstrom."""
+    half_largest = max((structure.diameter for structure, _ in particles.values()), default=0) / 2
+    truth = place_particles(
+        (np.array(shape[::-1]) - 1) * voxel_size,
+        particles,
+        margin=half_largest if margin is None else margin,
+        spacing=spacing,
+        seed=seed,
+        clearance=lambda place: min((v.distance(place) for v in vesicles), default=np.inf),
+    )
+    places = truth[["x_a", "y_a", "z_a"]] / voxel_size
+    truth[["x", "y", "z"]] = places.round() if whole_voxels else places
+    truth[["x_a", "y_a", "z_a"]] = truth[["x", "y", "z"]] * voxel_size
+    return truth
 
 
 def _lazy_volume(shape: tuple[int, ...], scene: Scene, imaging: Imaging, sigma: float, seed: int) -> da.Array:
