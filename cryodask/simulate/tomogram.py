@@ -75,8 +75,7 @@ def simulate_tomogram(
         Variance of the imaged first structure, unrotated, within its sphere, over the variance of the noise;
         infinite for no noise.
     vesicles : sequence of Vesicle
-    margin : angstrom
-        Least distance of a particle's centre from the faces (default: the largest diameter, halved).
+    margin : angstrom, least distance of a centre from the faces (default: half the largest diameter)
     spacing : float
         Least distance of two centres in units of their mean diameter.
     whole_voxels : bool
