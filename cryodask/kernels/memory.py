@@ -32,7 +32,7 @@ def bytes_per_voxel(mask_kind: MaskKind, *, moments: bool, noise_copies: int) ->
 
 
 def held_spectra(mask_kind: MaskKind, *, moments: bool) -> int:
-    """Return how many half-done spectra the fused passes hold at a time; A and B count where each has a mask."""
+    """Return how many half-done spectra the fused passes hold at a time, A and B included."""
     if mask_kind == "general":
         return 3 * GENERAL_GROUP
     group = MOMENTS_GROUP if moments else GROUP

@@ -10,10 +10,12 @@ from cryodask.arrays.module import array_module
 
 Interpolation = Literal["linear", "cubic"]
 
-# Zero voxels around the box: the support of the interpolation, and for cubic the spline's decay.
+# Voxels around the box that interpolation inside it reads.
 MARGIN = {"linear": 1, "cubic": 3}
 SPLINE_DECAY = 12
 LEAST_MASK = 1e-3
+# Rounding must not push the box's own faces out of it.
+EDGE_TOLERANCE = 1e-9
 
 
 def rotation_coefficients(volume: Any, interpolation: Interpolation) -> Any:
@@ -66,8 +68,27 @@ def rotate(coefficients: Any, matrix: np.ndarray, interpolation: Interpolation) 
     if array_module(coefficients) is np:
         sample = _rotate_linear if interpolation == "linear" else _rotate_cubic
         return sample(np.ascontiguousarray(coefficients, dtype=np.float32), inverse, start, n)
+    return rotate_by_library(coefficients, inverse, start, interpolation)
+
+
+def rotate_by_library(
+    coefficients: Any, inverse: np.ndarray, start: np.ndarray, interpolation: Interpolation
+) -> Any:
+    """Sample coefficients at ``start + inverse·v`` for every voxel v of the box: :func:`rotate` on a GPU.
+
+    Parameters
+    ----------
+    coefficients
+        (n + 2p)^3 from :func:`rotation_coefficients`.
+    inverse, start
+        (3, 3) and (3,), (z, y, x).
+    interpolation
+        ``linear`` or ``cubic``.
+    """
     xp = array_module(coefficients)
-    return _ndimage(coefficients).affine_transform(
+    margin = MARGIN[interpolation]
+    n = coefficients.shape[0] - 2 * margin
+    rotated = _ndimage(coefficients).affine_transform(
         coefficients,
         xp.asarray(inverse),
         offset=xp.asarray(start),
@@ -76,6 +97,11 @@ def rotate(coefficients: Any, matrix: np.ndarray, interpolation: Interpolation) 
         mode="constant",
         prefilter=False,
     )
+    voxel = xp.arange(n)
+    for row, first in zip(inverse, start, strict=True):
+        source = first - margin + row[0] * voxel[:, None, None] + row[1] * voxel[:, None] + row[2] * voxel
+        rotated *= (source > -EDGE_TOLERANCE) & (source < n - 1 + EDGE_TOLERANCE)
+    return rotated
 
 
 def rotate_mask(coefficients: Any, matrix: np.ndarray) -> Any:
@@ -111,11 +137,11 @@ def _ndimage(array: Any) -> Any:
 def _row_range(start: float, step: float, last: float, n: int) -> tuple[int, int]:
     """Return the first and the end x for which 0 <= start + x*step <= last."""
     if abs(step) < 1e-12:
-        return (0, n) if 0.0 <= start <= last else (0, 0)
+        return (0, n) if -EDGE_TOLERANCE <= start <= last + EDGE_TOLERANCE else (0, 0)
     first, end = -start / step, (last - start) / step
     if first > end:
         first, end = end, first
-    return max(0, int(np.ceil(first - 1e-9))), min(n, int(np.floor(end + 1e-9)) + 1)
+    return max(0, int(np.ceil(first - EDGE_TOLERANCE))), min(n, int(np.floor(end + EDGE_TOLERANCE)) + 1)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -129,7 +155,7 @@ def _rotate_linear(c: np.ndarray, inverse: np.ndarray, start: np.ndarray, n: int
             z0 = start[0] + inverse[0, 0] * z + inverse[0, 1] * y
             y0 = start[1] + inverse[1, 0] * z + inverse[1, 1] * y
             x0 = start[2] + inverse[2, 0] * z + inverse[2, 1] * y
-            first, end = _inside(z0, y0, x0, dz, dy, dx, size - 1.0, n)
+            first, end = _inside(z0 - 1.0, y0 - 1.0, x0 - 1.0, dz, dy, dx, n - 1.0, n)
             for x in range(first, end):
                 pz, py, px = z0 + x * dz, y0 + x * dy, x0 + x * dx
                 iz = min(max(int(pz), 0), size - 2)
@@ -184,8 +210,7 @@ def _rotate_cubic(c: np.ndarray, inverse: np.ndarray, start: np.ndarray, n: int)
             z0 = start[0] + inverse[0, 0] * z + inverse[0, 1] * y
             y0 = start[1] + inverse[1, 0] * z + inverse[1, 1] * y
             x0 = start[2] + inverse[2, 0] * z + inverse[2, 1] * y
-            # The spline reads one voxel before and two after its cell.
-            first, end = _inside(z0 - 1.0, y0 - 1.0, x0 - 1.0, dz, dy, dx, size - 3.0, n)
+            first, end = _inside(z0 - 3.0, y0 - 3.0, x0 - 3.0, dz, dy, dx, n - 1.0, n)
             for x in range(first, end):
                 pz, py, px = z0 + x * dz, y0 + x * dy, x0 + x * dx
                 iz = min(max(int(pz), 1), size - 3)
