@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,10 +17,10 @@ from cryodask.io.header import VolumeHeader
 from cryodask.io.tilts import read_tilts
 from cryodask.io.volume import read_header, read_volume
 from cryodask.jobs.tomogram_matching.checks import check_files, check_tilts
-from cryodask.jobs.tomogram_matching.particle import Particle, make_particle
+from cryodask.jobs.tomogram_matching.particle import Particle, Sphere, box_edge, make_particle
 from cryodask.jobs.tomogram_matching.settings import SphereMask
 from cryodask.optics.bandpass import BandPass
-from cryodask.optics.masks import MaskKind, mask_kind, sphere_mask
+from cryodask.optics.masks import MaskKind, mask_kind
 from cryodask.optics.tilts import TiltSeries
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def _load_inputs(parameters: "MatchParameters") -> MatchInputs:
     tilts = _load_tilts(parameters)
     check_tilts(parameters, tilts)
     voxel_size = _voxel_size(parameters, header, tilts)
-    particle = _load_particle(parameters, voxel_size)
-    _check_fit(parameters, particle, header, tilts)
+    _check_shapes(parameters, header, tilts)
+    particle = _load_particle(parameters, voxel_size, header)
     angles = load_angles(parameters, voxel_size, particle)
     kind = parameters.mask_kind if parameters.mask_kind != "auto" else mask_kind(particle.mask)
     return MatchInputs(
@@ -145,31 +146,35 @@ def _compare(parameters: "MatchParameters", other: float, word: str, value: floa
         log.warning("%s%s", parameters.source.place, text)
 
 
-def _load_particle(parameters: "MatchParameters", voxel_size: float) -> Particle:
+def _load_particle(parameters: "MatchParameters", voxel_size: float, tomogram: VolumeHeader) -> Particle:
     path = parameters.locate(parameters.template)
-    own = read_header(path).voxel_size
-    if own:
-        _compare(parameters, own, f"header of {Path(path).name}", voxel_size, "tomogram")
-    template = read_volume(path)
+    header = read_header(path)
+    if header.voxel_size:
+        best = "voxel_size" if parameters.voxel_size else "tomogram"
+        _compare(parameters, header.voxel_size, f"header of {Path(path).name}", voxel_size, best)
+    edge = max(header.shape)
+    # before anything of that size is read or made
+    _check_box(parameters, edge, edge, tomogram)
+    mask: np.ndarray | Sphere
     if isinstance(parameters.mask, SphereMask):
-        cube = (max(template.shape),) * 3
-        mask = sphere_mask(cube[0], parameters.mask.sphere / voxel_size, parameters.mask.edge / voxel_size)
-        if template.shape != cube:
-            edges = [(cube[0] // 2 - n // 2, cube[0] - n - (cube[0] // 2 - n // 2)) for n in template.shape]
-            template = np.pad(template, edges)
+        mask = Sphere(parameters.mask.sphere / voxel_size, parameters.mask.edge / voxel_size)
+        _check_box(parameters, box_edge(edge, mask.reach), edge, tomogram)
     else:
         mask = read_volume(parameters.locate(parameters.mask))
-    return make_particle(template, mask, parameters)
+    particle = make_particle(read_volume(path), mask, parameters)
+    _check_box(parameters, particle.box, edge, tomogram)
+    return particle
 
 
-def _check_fit(
-    parameters: "MatchParameters", particle: Particle, header: VolumeHeader, tilts: TiltSeries | None
-) -> None:
+def _check_box(parameters: "MatchParameters", box: int, given: int, tomogram: VolumeHeader) -> None:
+    for axis, size in zip("zyx", tomogram.shape, strict=True):
+        if box > size:
+            grown = f" (the box grew from {given} for the mask)" if box > given else ""
+            raise parameters.source.error(f"template box {box} exceeds tomogram {axis} = {size}{grown}")
+
+
+def _check_shapes(parameters: "MatchParameters", header: VolumeHeader, tilts: TiltSeries | None) -> None:
     source = parameters.source
-    for axis, size in zip("zyx", header.shape, strict=True):
-        if particle.box > size:
-            grown = f" (the box grew from {particle.given_box} for the mask)" * particle.has_grown
-            raise source.error(f"template box {particle.box} exceeds tomogram {axis} = {size}{grown}")
     if tilts is not None and tilts.tomogram_shape is not None:
         expected = [size / parameters.binning for size in tilts.tomogram_shape]
         if any(abs(a - b) > 1 for a, b in zip(expected, header.shape, strict=True)):
@@ -213,8 +218,7 @@ def load_angles(parameters: "MatchParameters", voxel_size: float, particle: Part
     step = angles.step
     if step is None:
         diameter = angles.diameter or parameters.particle_diameter or particle.diameter * voxel_size
-        resolution = angles.resolution or parameters.lowpass or 2 * voxel_size
-        step = crowther_step(diameter, resolution, voxel_size)
+        step = crowther_step(diameter, _resolution(parameters, voxel_size, particle), voxel_size)
     return _grid(
         float(step),
         angles.method,
@@ -223,6 +227,14 @@ def load_angles(parameters: "MatchParameters", voxel_size: float, particle: Part
         angles.inplane_range,
         parameters.symmetry,
     )
+
+
+def _resolution(parameters: "MatchParameters", voxel_size: float, particle: Particle) -> float:
+    """Return the finest detail of the search, angstrom: as given, else that of the low-pass."""
+    if parameters.angles.resolution or parameters.lowpass:
+        return float(parameters.angles.resolution or parameters.lowpass or 0)
+    radius = parameters.lp_rad or math.inf
+    return max(2.0, particle.given_box / radius) * voxel_size
 
 
 @functools.lru_cache(maxsize=8)

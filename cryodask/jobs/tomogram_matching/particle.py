@@ -1,5 +1,6 @@
 """The template and its mask as the search uses them: contrast, cube, symmetry."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from cryodask.geometry.symmetry import symmetry_group
 from cryodask.kernels.rotation import rotate, rotation_coefficients
+from cryodask.optics.masks import sphere_mask
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
@@ -15,6 +17,19 @@ LEAST_SYMMETRY = 0.8
 LEAST_MASK_SUM = 30.0
 LEAST_EDGE = 8
 SUPPORT = 1e-3  # a mask value that still counts, as after its rotation
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """A spherical mask: radius and width of its soft edge, voxels."""
+
+    radius: float
+    edge: float
+
+    @property
+    def reach(self) -> float:
+        """Distance from the centre beyond which the mask does not count."""
+        return self.radius + self.edge * math.acos(2 * SUPPORT - 1) / math.pi
 
 
 @dataclass(frozen=True)
@@ -39,11 +54,6 @@ class Particle:
         return self.template.shape[0]
 
     @property
-    def has_grown(self) -> bool:
-        """Whether the box is larger than the cube that was given."""
-        return self.box > self.given_box
-
-    @property
     def support(self) -> float:
         """Largest distance from the centre at which the mask counts, voxels."""
         return float(_reach(self.mask, SUPPORT))
@@ -54,13 +64,20 @@ class Particle:
         return 2.0 * float(_reach(self.mask, 0.5))
 
 
-def make_particle(template: np.ndarray, mask: np.ndarray, parameters: "MatchParameters") -> Particle:
+def box_edge(given: int, reach: float) -> int:
+    """Return the edge of a box that holds every rotation of a mask of some reach, at least the given one."""
+    return given if reach <= given / 2 - 1 else 2 * math.ceil(reach + 1)
+
+
+def make_particle(template: np.ndarray, mask: np.ndarray | Sphere, parameters: "MatchParameters") -> Particle:
     """Check template and mask and bring them into the search's form.
 
     Parameters
     ----------
-    template, mask
-        (z, y, x), equal shapes.
+    template
+        (z, y, x).
+    mask
+        (z, y, x) of the template's shape, or a sphere.
     parameters
         Gives contrast and symmetry, and the words of messages.
 
@@ -70,18 +87,20 @@ def make_particle(template: np.ndarray, mask: np.ndarray, parameters: "MatchPara
         Naming the field.
     """
     _check_template(template, parameters)
-    mask = _checked_mask(mask, template.shape, parameters)
     edge = max(template.shape)
-    template = _in_cube(template.astype(np.float32), edge)
-    mask = _in_cube(mask, edge)
-    needed = 2 * int(np.ceil(_reach(mask, SUPPORT) + 1))
-    box = max(edge, needed)
-    template, mask = _in_cube(template, box), _in_cube(mask, box)
+    if isinstance(mask, Sphere):
+        weights = sphere_mask(box_edge(edge, mask.reach), mask.radius, mask.edge)
+    else:
+        _check_mask(mask, template.shape, parameters)
+        weights = _in_cube(np.clip(mask, 0, 1).astype(np.float32), edge)
+        weights = _in_cube(weights, box_edge(edge, _reach(weights, SUPPORT)))
+    _check_size(weights, parameters)
+    template = _in_cube(template.astype(np.float32), len(weights))
     if parameters.contrast == "inverted":
         template = -template
     if parameters.symmetry != "C1":
-        template = _averaged(template, mask, parameters)
-    return Particle(template, mask, edge)
+        template = _averaged(template, weights, parameters)
+    return Particle(template, weights, edge)
 
 
 def _check_template(template: np.ndarray, parameters: "MatchParameters") -> None:
@@ -98,7 +117,7 @@ def _check_template(template: np.ndarray, parameters: "MatchParameters") -> None
         raise source.wrong("template", name, f"shape {shape}, expected edges of {LEAST_EDGE} voxels or more")
 
 
-def _checked_mask(mask: np.ndarray, shape: tuple[int, ...], parameters: "MatchParameters") -> np.ndarray:
+def _check_mask(mask: np.ndarray, shape: tuple[int, ...], parameters: "MatchParameters") -> None:
     source = parameters.source
     label = source.label("mask")
     if mask.shape != shape:
@@ -109,11 +128,13 @@ def _checked_mask(mask: np.ndarray, shape: tuple[int, ...], parameters: "MatchPa
     low, high = float(mask.min()), float(mask.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise source.error(f"{label}: values from {low:.4g} to {high:.4g}, expected 0 to 1")
-    mask = np.clip(mask, 0, 1).astype(np.float32)
-    total = float(mask.sum(dtype=np.float64))
+
+
+def _check_size(mask: np.ndarray, parameters: "MatchParameters") -> None:
+    total, label = float(mask.sum(dtype=np.float64)), parameters.source.label("mask")
     if total < LEAST_MASK_SUM:
-        raise source.error(f"{label}: mask covers {total:.1f} voxels, expected {LEAST_MASK_SUM:g} or more")
-    return mask
+        text = f"{label}: mask covers {total:.1f} voxels, expected {LEAST_MASK_SUM:g} or more"
+        raise parameters.source.error(text)
 
 
 def _in_cube(volume: np.ndarray, edge: int) -> np.ndarray:
