@@ -53,6 +53,12 @@ class FusedTile:
         self._scratch: Scratch | None = None
         self._halves: dict[str, np.ndarray] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of spectra and scratch held now."""
+        held = [*self.signal, *(self.squares or ()), *self._halves.values(), *(self._scratch or ())]
+        return sum(array.nbytes for array in held)
+
     def drop_squares(self) -> None:
         """Free the spectrum of block² and the scratch of statistics."""
         self.squares = None
