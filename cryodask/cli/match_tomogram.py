@@ -190,6 +190,9 @@ def _compute(
             click.echo(f"{run.name} is finished, skipped", err=True)
         else:
             click.echo(_describe(run, _plan(run, resources, run.rough_seconds())), err=True)
+    if all(run.is_finished for run in runs):
+        _print_results(runs, [run.final for run in runs], Progress(), as_json)
+        return
     last = Progress()
 
     def tell(notice: str) -> None:

@@ -164,6 +164,7 @@ def _dialect(
         "tomogram_shape": shapes,
         "object_number": 1 if object_number is None else object_number,
         "split_halves": split_halves,
+        **table.attrs.get("optics", {}),
     }
 
 

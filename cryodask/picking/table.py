@@ -97,6 +97,9 @@ def randomized(table: pd.DataFrame, symmetry: str, *, seed: int) -> pd.DataFrame
     return with_angles(table, euler_from_rotation(rotation))
 
 
+_OPTICS = ("voltage", "cs", "amplitude_contrast", "tilt_range")
+
+
 def voxel_size_of(dataset: xr.Dataset) -> float:
     """Return the voxel size of a result in angstrom."""
     size = dataset.attrs.get("voxel_size")
@@ -126,4 +129,5 @@ def table_attributes(
         "threshold_map": threshold.name,
         "thresholds": list(threshold.values),
         "rule": threshold.rule,
+        "optics": {name: dataset.attrs[name] for name in _OPTICS if name in dataset.attrs},
     }

@@ -98,15 +98,16 @@ def match_tomogram(
         No tile fits the memory.
     """
     resources = _resources(memory, ntiles, tile_shape, device)
-    parameters = (
-        tomogram
-        if isinstance(tomogram, MatchParameters)
-        else _parameters(
-            tomogram,
-            template,
-            {"mask": mask, "angles": angles, "tilts": tilts, "voxel_size": voxel_size, **settings},
-        )
-    )
+    given = {"mask": mask, "angles": angles, "tilts": tilts, "voxel_size": voxel_size, **settings}
+    if not isinstance(tomogram, MatchParameters):
+        return _lazy_match(_parameters(tomogram, template, given), resources)
+    extra = [name for name, value in {"template": template, **given}.items() if value is not None]
+    if extra:
+        raise InputError(f"{extra[0]}: given beside parameters that say it already; change the parameters")
+    return _lazy_match(tomogram, resources)
+
+
+def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset:
     check_supported([parameters])
     inputs = load_inputs(parameters)
     area = search_area(inputs)

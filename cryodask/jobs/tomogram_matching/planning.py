@@ -182,17 +182,21 @@ def rough_seconds(problem: TomogramProblem, block: tuple[int, ...]) -> float:
     return ROUGH_COST * float(np.prod(block)) * (TRANSFORMS[problem.mask_kind] + problem.noise_copies)
 
 
-def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile, rotations: int = 4) -> float:
+def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile) -> float:
     """Measure CPU seconds of one rotation on one tile, on a block of noise of its shape."""
     block = np.random.default_rng(0).standard_normal(tile.block, dtype=np.float32)
-    rotations = min(rotations, problem.hypotheses)
-    problem.fold_block(block, tables, tile, Batch(0, 1))
-    start = time.process_time()
-    problem.fold_block(block, tables, tile, Batch(0, 1))
-    once = time.process_time()
-    problem.fold_block(block, tables, tile, Batch(0, rotations))
-    last = time.process_time()
-    return max((last - once) - (once - start), 1e-6) / max(rotations - 1, 1)
+    few, many = min(GROUP, problem.hypotheses), min(3 * GROUP, problem.hypotheses)
+
+    def seconds(rotations: int) -> float:
+        start = time.process_time()
+        problem.fold_block(block, tables, tile, Batch(0, rotations))
+        return time.process_time() - start
+
+    seconds(1)  # compiles
+    setup_and_few = seconds(few)
+    if many == few:
+        return setup_and_few / few
+    return max(seconds(many) - setup_and_few, 0.1 * setup_and_few) / (many - few)
 
 
 def fingerprint(inputs: MatchInputs) -> dict[str, str]:

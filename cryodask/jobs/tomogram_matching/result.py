@@ -77,7 +77,7 @@ def template_name(inputs: MatchInputs) -> str:
 def attributes(inputs: MatchInputs, problem: TomogramProblem, plan: TilePlan) -> dict[str, Any]:
     """Return the attributes of a result: where it comes from and what a reader needs."""
     parameters = inputs.parameters
-    return {
+    found = {
         "cryodask_version": cryodask.__version__,
         "job": "match-tomogram",
         "parameters": parameters.model_dump_json(),
@@ -97,6 +97,14 @@ def attributes(inputs: MatchInputs, problem: TomogramProblem, plan: TilePlan) ->
         "statistics_grid": problem.statistics_fraction,
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
     }
+    if inputs.tilts is not None:
+        found |= {
+            "tilt_range": [float(angle) for angle in inputs.tilts.angle_range],
+            "voltage": inputs.tilts.voltage,
+            "cs": inputs.tilts.cs,
+            "amplitude_contrast": inputs.tilts.amplitude_contrast,
+        }
+    return found
 
 
 def _identities(inputs: MatchInputs) -> dict[str, dict[str, Any]]:
@@ -184,7 +192,7 @@ def write_maps(path: str, inputs: MatchInputs, files: Mapping[str, Path]) -> Non
     for key, target in files.items():
         variable, _, suffix = key.rpartition(".")
         if suffix == "csv":
-            write_angle_list(target, inputs.angles, order=inputs.parameters.angles.order)
+            write_angle_list(target, inputs.angles, order=inputs.parameters.angles.order, overwrite=True)
             continue
         array = group[variable]
         base = inputs.parameters.angle_base
