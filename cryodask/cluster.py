@@ -22,6 +22,8 @@ SETTINGS = {
     "distributed.scheduler.no-workers-timeout": "1h",
     # a task outlives workers that die of preemption
     "distributed.scheduler.allowed-failures": 10,
+    # no task waits on a worker, to be blamed for its death; they are too long to gain by waiting there
+    "distributed.scheduler.worker-saturation": 1.0,
     # results of tasks are small: the working set is what fills a worker, and it cannot be spilled
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

@@ -122,7 +122,7 @@ class Histogram:
     def update(self, state: State, scores: Any, ids: Any) -> State:
         """Count scores (hypothesis, ...)."""
         xp = array_module(scores)
-        flat = scores.ravel()
+        flat = scores.ravel().astype(xp.float64)
         flat = flat[~xp.isnan(flat)]
         place = xp.floor((flat - self.low) * (self.bins / (self.high - self.low)))
         place = xp.clip(place, 0, self.bins - 1).astype(xp.int64)

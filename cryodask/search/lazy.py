@@ -11,7 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from cryodask.search.problem import Problem, Variable
 from cryodask.search.task import compute_tile
-from cryodask.search.tiles import Tile, TilePlan, grid_tiles
+from cryodask.search.tiles import Tile, TilePlan
 
 
 def lazy_variables(problem: Problem, plan: TilePlan) -> dict[str, da.Array]:
@@ -19,18 +19,16 @@ def lazy_variables(problem: Problem, plan: TilePlan) -> dict[str, da.Array]:
 
     Variables computed together share one kernel run a tile; only the tiles that are asked for are computed.
     """
-    token = tokenize(problem, plan)
-    wanted = {tile.index for tile in plan.tiles}
-    tiles = grid_tiles(plan.shape, plan.core, plan.block)
+    token = tokenize(problem, plan.describe())
+    wanted = set(plan.wanted)
     prepare, tile_key = f"prepare-{token}", f"tile-{token}"
     layer: dict[Any, Any] = {prepare: (_prepare, problem)}
-    for tile in tiles:
-        if tile.index in wanted:
-            layer[tile_key, tile.index] = (_tile_arrays, prepare, tile)
+    for tile in plan.tiles:
+        layer[tile_key, tile.index] = (_tile_arrays, prepare, tile)
     arrays = {}
     for variable in problem.variables:
         name = f"{variable.name}-{token}"
-        graph = _variable_graph(name, variable, tiles, wanted, tile_key, plan)
+        graph = _variable_graph(name, variable, wanted, tile_key, plan)
         layers = HighLevelGraph({tile_key: layer, name: graph}, {tile_key: set(), name: {tile_key}})
         arrays[variable.name] = _as_array(name, variable, plan, layers)
     return arrays
@@ -46,21 +44,26 @@ def _tile_arrays(problem: Problem, tile: Tile) -> Mapping[str, np.ndarray]:
 
 
 def _variable_graph(
-    name: str, variable: Variable, tiles: list[Tile], wanted: set[int], tile_key: str, plan: TilePlan
+    name: str, variable: Variable, wanted: set[int], tile_key: str, plan: TilePlan
 ) -> dict[Any, Any]:
     lengths = tuple(length for _, length in variable.leading)
     graph: dict[Any, Any] = {}
-    for tile, place in zip(tiles, itertools.product(*map(range, plan.grid)), strict=True):
+    for index, place in enumerate(itertools.product(*map(range, plan.grid))):
         key = (name, *(0 for _ in lengths), *place)
-        if tile.index in wanted:
-            graph[key] = (_pick, (tile_key, tile.index), variable.name)
+        if index in wanted:
+            graph[key] = (_pick, (tile_key, index), variable)
         else:
-            graph[key] = (np.full, (*lengths, *tile.shape), variable.fill, variable.dtype)
+            graph[key] = (_unsearched, variable, plan.tile(index))
     return graph
 
 
-def _pick(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    return arrays[name]
+def _unsearched(variable: Variable, tile: Tile) -> np.ndarray:
+    lengths = (length for _, length in variable.leading)
+    return np.full((*lengths, *tile.shape), variable.fill, variable.dtype)
+
+
+def _pick(arrays: Mapping[str, np.ndarray], variable: Variable) -> np.ndarray:
+    return arrays[variable.name].astype(variable.dtype, copy=False)  # as the store would hold it
 
 
 def _as_array(name: str, variable: Variable, plan: TilePlan, layers: HighLevelGraph) -> da.Array:

@@ -3,15 +3,16 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from cryodask.arrays.lengths import fast_even_length
 from cryodask.errors import InputError, ResourceError
-from cryodask.search.tiles import Tile, TilePlan, grid_tiles
+from cryodask.search.tiles import Tile, TilePlan
 
 CHUNK = 64  # largest inner chunk of a stored result: a viewer reads a slice without reading a whole tile
+LEAST_CORE = 16  # positions on an axis of a tile below which no plan is looked for
+TASK_SECONDS = 60.0  # no task should outlast this
+LEAST_TASK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,27 @@ def plan_tiles(
     """
     shape, halo = tuple(shape), tuple(halo)
     if block is not None:
-        axes = [_given_axis(*item) for item in zip(shape, halo, block, strict=True)]
-        choice = _least_cost(axes, working_set, memory)
+        axes = [_given_axis(*item, periodic) for item in zip(shape, halo, block, strict=True)]
+        choice = _least_cost(axes, working_set, memory, None, "; raise --memory or give a smaller tile shape")
     else:
-        axes = [_axis_choices(size, margin, periodic) for size, margin in zip(shape, halo, strict=True)]
+        least = 1 if tile_count else LEAST_CORE
+        axes = [_axis_choices(*item, periodic, least) for item in zip(shape, halo, strict=True)]
         axes = axes if tile_count else [_without_waste(choices) for choices in axes]
-        choice = _least_cost(axes, working_set, memory, tile_count)
+        hint = "; raise --memory or ntiles" if tile_count else "; raise --memory"
+        choice = _least_cost(axes, working_set, memory, tile_count, hint)
     core, chunk, lengths, counts = (
         tuple(getattr(axis, name) for axis in choice) for name in ("core", "chunk", "length", "count")
     )
-    tiles = [t for t in grid_tiles(shape, core, lengths) if is_wanted is None or is_wanted(t)]
-    return TilePlan(shape, core, chunk, lengths, counts, tuple(tiles))
+    plan = TilePlan(shape, core, chunk, lengths, counts, range(math.prod(counts)))
+    if is_wanted is None:
+        return plan
+    return replace(plan, wanted=tuple(tile.index for tile in plan.tiles if is_wanted(tile)))
 
 
-def _axis_choices(size: int, margin: int, periodic: bool) -> list[_AxisChoice]:
+def _axis_choices(size: int, margin: int, periodic: bool, least: int) -> list[_AxisChoice]:
     """List the ways to cut an axis; tiles much smaller than the halo are never worth their overlap."""
     found: dict[int, _AxisChoice] = {}
-    for pieces in range(1, max(1, math.ceil(size / max(1, margin // 2))) + 1):
+    for pieces in range(1, math.ceil(size / max(least, margin // 2)) + 1):
         core, chunk = _chunked(math.ceil(size / pieces))
         count = math.ceil(size / core)
         whole = periodic and count == 1 and fast_even_length(size) == size
@@ -103,10 +108,12 @@ def _without_waste(choices: list[_AxisChoice]) -> list[_AxisChoice]:
     return list(best.values())
 
 
-def _given_axis(size: int, margin: int, length: int) -> list[_AxisChoice]:
+def _given_axis(size: int, margin: int, length: int, periodic: bool) -> list[_AxisChoice]:
     if length <= margin or length % 2:
         raise InputError(f"tile shape {length}: expected an even length above {margin} (box - 1)")
-    exact = min(length - margin, size)
+    exact = size if periodic and length == size else min(length - margin, size)
+    if exact == size:
+        return [_AxisChoice(1, *_chunked(size), length)]
     pieces = math.ceil(exact / CHUNK)
     chunk = exact // pieces
     return [_AxisChoice(math.ceil(size / (chunk * pieces)), chunk * pieces, chunk, length)]
@@ -123,25 +130,27 @@ def _least_cost(
     axes: list[list[_AxisChoice]],
     working_set: Callable[[tuple[int, ...], tuple[int, ...]], float],
     memory: float,
-    tile_count: int | None = None,
+    tile_count: int | None,
+    hint: str,
 ) -> tuple[_AxisChoice, ...]:
     choices = [c for c in itertools.product(*axes) if tile_count in (None, math.prod(a.count for a in c))]
     if not choices:
         raise InputError(f"ntiles = {tile_count}: no grid of tiles has exactly that many; leave it unset")
-    needs = [working_set(tuple(a.length for a in c), tuple(a.core for a in c)) for c in choices]
-    fitting = [c for c, need in zip(choices, needs, strict=True) if need <= memory]
-    if not fitting:
-        raise ResourceError(
-            f"smallest tile needs {min(needs) / 2**30:.3g} GiB, "
-            f"a worker has {memory / 2**30:.3g} GiB; raise --memory"
-        )
-    return min(fitting, key=_fourier_cost)
+    least = math.inf
+    for choice in sorted(choices, key=_fourier_cost):
+        need = working_set(tuple(a.length for a in choice), tuple(a.core for a in choice))
+        if need <= memory:
+            return choice
+        least = min(least, need)
+    raise ResourceError(
+        f"smallest tile needs {least / 2**30:.3g} GiB, a worker has {memory / 2**30:.3g} GiB{hint}"
+    )
 
 
 def _fourier_cost(choice: tuple[_AxisChoice, ...]) -> tuple[float, int]:
-    lengths = np.array([axis.length for axis in choice], dtype=np.float64)
+    voxels = math.prod(axis.length for axis in choice)
     tiles = math.prod(axis.count for axis in choice)
-    return tiles * float(lengths.prod() * np.log2(lengths).sum()), tiles
+    return tiles * voxels * math.log2(voxels), tiles
 
 
 def split_hypotheses(
@@ -150,12 +159,15 @@ def split_hypotheses(
     """Choose how many hypotheses one task takes, a multiple of `grain` unless `batch` is given.
 
     Tiles alone are enough tasks where there are four or more a slot and none outlasts a minute; else the
-    hypotheses are split too, into tasks of at least about a second.
+    hypotheses are split too, into tasks of at least about a second and, `grain` permitting, at most a minute.
     """
     if batch is not None:
         return min(batch, count)
-    longest = max(60.0 / max(seconds_each, 1e-12), 1.0)
+    seconds_each = max(seconds_each, 1e-12)
+    longest = max(TASK_SECONDS / seconds_each, 1.0)
     wanted = count if tiles >= 4 * slots else math.ceil(count * tiles / (4 * slots))
-    least = min(math.ceil(1.0 / max(seconds_each, 1e-12)), longest)
-    size = max(min(wanted, longest), least, 1)
-    return min(count, grain * math.ceil(size / grain))
+    size = min(max(wanted, LEAST_TASK_SECONDS / seconds_each), longest)
+    grains = math.ceil(size / grain)
+    if grains * grain > longest:
+        grains = max(1, math.floor(longest / grain))
+    return min(count, grain * grains)

@@ -9,6 +9,7 @@ Resuming reads the records alone.
 import errno
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,16 +105,28 @@ class RunStore:
             target = group[name]
             assert isinstance(target, zarr.Array)
             target[leading + tile.slices] = array
-        write_json(self._records / f"tile-{tile.index}.json", {"tile": tile.index, "summary": summary})
+        write_json(self._tile_record(tile.index), {"tile": tile.index, "summary": summary})
+
+    def has_tile(self, tile: int) -> bool:
+        """Say whether a tile is finished."""
+        return self._tile_record(tile).is_file()
+
+    def _tile_record(self, tile: int) -> Path:
+        return self._records / f"tile-{tile}.json"
 
     def write_partial(self, tile: int, ranges: Ranges, states: States) -> Part:
         """Write a partial aggregate and then its record."""
-        name = f"part-{tile}-{hashlib.sha1(json.dumps(ranges).encode()).hexdigest()[:12]}"
+        name = _part_name(tile, ranges)
         flat = {f"{a}/{key}": value for a, state in states.items() for key, value in state.items()}
         with replacing(self._partials / f"{name}.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **flat)
         write_json(self._records / f"{name}.json", {"tile": tile, "ranges": ranges})
         return Part(ranges, name)
+
+    def find_partial(self, tile: int, ranges: Ranges) -> Part | None:
+        """Return the partial of exactly these ranges, if it is stored."""
+        name = _part_name(tile, ranges)
+        return Part(ranges, name) if (self._records / f"{name}.json").is_file() else None
 
     def read_partial(self, part: Part) -> States:
         """Read a partial aggregate."""
@@ -134,7 +147,12 @@ class RunStore:
         """List what is stored of each tile, without partials that a fold has taken up."""
         tiles: dict[int, TileProgress] = {}
         for path in sorted(self._records.glob("*.json")):
-            record = json.loads(path.read_text())
+            try:
+                record = json.loads(path.read_text())
+            except (
+                FileNotFoundError
+            ):  # taken up this moment by a task of the interrupted run that still goes on
+                continue
             tile = tiles.setdefault(record["tile"], TileProgress())
             if "summary" in record:
                 tile.is_done, tile.summary = True, record["summary"]
@@ -145,12 +163,24 @@ class RunStore:
         return tiles
 
     def publish(self, final: str, *, keep_run: bool) -> None:
-        """Give the finished result its final name, in the place of an older one."""
+        """Give the finished result its final name, in the place of an older one.
+
+        An older result moves into the run first: whenever this stops, there is either the older result, a run
+        to resume, or the new result, and never half of one.
+        """
+        replaced = "replaced"
         if Path(final).exists():
-            shutil.rmtree(final)
+            shutil.rmtree(self.run_folder / replaced, ignore_errors=True)
+            Path(final).rename(self.run_folder / replaced)
+        for leftover in Path(self.path).rglob("*.partial"):  # of tasks that were killed while writing a shard
+            leftover.unlink(missing_ok=True)
         Path(self.path).rename(final)
-        if not keep_run:
-            shutil.rmtree(Path(final) / "run")
+        run = Path(final) / self.run_folder.name
+        shutil.rmtree(run / replaced if keep_run else run, ignore_errors=True)
+
+
+def _part_name(tile: int, ranges: Ranges) -> str:
+    return f"part-{tile}-{hashlib.sha1(json.dumps(ranges).encode()).hexdigest()[:12]}"
 
 
 def _create_array(group: zarr.Group, variable: Variable, plan: TilePlan, dimensions: Sequence[str]) -> None:
@@ -235,8 +265,20 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+@contextmanager
+def telling_disk_full() -> Iterator[None]:
+    """Raise a full disk as a plain OSError: the causes of an error do not travel from a worker."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
 def check_same_run(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to resume a run whose parameters or inputs changed, naming the first difference."""
+    now = json.loads(json.dumps(now))
     for key in sorted({*stored, *now}):
         before, after = stored.get(key), now.get(key)
         if before != after:

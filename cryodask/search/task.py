@@ -11,7 +11,7 @@ import numpy as np
 
 from cryodask.search.aggregates import States, merge_states
 from cryodask.search.problem import Problem, Summary, TaskReport
-from cryodask.search.store import Part, RunStore, join_ranges
+from cryodask.search.store import Part, RunStore, join_ranges, telling_disk_full
 from cryodask.search.tiles import Batch, Tile
 
 
@@ -37,6 +37,7 @@ def compute_tile(problem: Problem, tile: Tile) -> tuple[dict[str, np.ndarray], S
     return problem.finish(tile, score_tile(problem, tile, [Batch(0, problem.hypotheses)]))
 
 
+@telling_disk_full()
 def prepare_run(run: Run) -> TaskReport:
     """Write the constants of a run."""
     clock = _Clock()
@@ -44,6 +45,7 @@ def prepare_run(run: Run) -> TaskReport:
     return clock.report("prepare", run)
 
 
+@telling_disk_full()
 def score_batch(run: Run, tile: Tile, batch: Batch) -> TaskReport:
     """Score a batch on a tile; store the tile if that is all of it, else the partial aggregate."""
     clock = _Clock()
@@ -57,20 +59,30 @@ def score_batch(run: Run, tile: Tile, batch: Batch) -> TaskReport:
     return clock.report("score", run, tile.index, part, hypotheses=len(batch), is_final=whole)
 
 
+@telling_disk_full()
 def fold_parts(run: Run, tile: Tile, parts: Sequence[Part], is_last: bool) -> TaskReport:
-    """Merge partial aggregates of a tile into one, or into the finished tile if they are the last."""
+    """Merge partial aggregates of a tile into one, or into the finished tile if they are the last.
+
+    A worker may die after the fold is stored and its parts are removed: run again, this finds the fold.
+    """
     clock = _Clock()
+    folded = None
+    if is_last:
+        if not run.store.has_tile(tile.index):
+            run.store.write_tile(tile, *run.problem.finish(tile, _merged(run, parts)))
+    else:
+        ranges = join_ranges(r for part in parts for r in part.ranges)
+        folded = run.store.find_partial(tile.index, ranges)
+        folded = folded or run.store.write_partial(tile.index, ranges, _merged(run, parts))
+    run.store.remove_partials(parts)
+    return clock.report("fold", run, tile.index, folded, is_final=is_last)
+
+
+def _merged(run: Run, parts: Sequence[Part]) -> States:
     states = run.store.read_partial(parts[0])
     for part in parts[1:]:
         states = merge_states(run.problem.aggregates, states, run.store.read_partial(part))
-    folded = None
-    if is_last:
-        run.store.write_tile(tile, *run.problem.finish(tile, states))
-    else:
-        ranges = join_ranges(r for part in parts for r in part.ranges)
-        folded = run.store.write_partial(tile.index, ranges, states)
-    run.store.remove_partials(parts)
-    return clock.report("fold", run, tile.index, folded, is_final=is_last)
+    return states
 
 
 class _Clock:

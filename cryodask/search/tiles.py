@@ -1,7 +1,11 @@
 """What travels in a plan: a tile of positions and a batch of hypotheses."""
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_SHAPES = ("shape", "core", "chunk", "block", "grid")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class TilePlan:
         Shape of the data block of every tile.
     grid
         Number of tiles on each axis, those left out included.
-    tiles
-        The tiles to compute, in C order.
+    wanted
+        Numbers of the tiles to compute, rising; tiles are numbered in C order.
     """
 
     shape: tuple[int, ...]
@@ -71,33 +75,55 @@ class TilePlan:
     chunk: tuple[int, ...]
     block: tuple[int, ...]
     grid: tuple[int, ...]
-    tiles: tuple[Tile, ...]
+    wanted: Sequence[int]
+
+    @property
+    def tiles(self) -> "Tiles":
+        """The tiles to compute."""
+        return Tiles(self)
+
+    @property
+    def grid_size(self) -> int:
+        """Number of tiles, those left out included."""
+        return math.prod(self.grid)
+
+    def tile(self, index: int) -> Tile:
+        """Return the tile of a number; the last one on an axis may be smaller."""
+        place: tuple[int, ...] = ()
+        rest = index
+        for count in reversed(self.grid):
+            rest, here = divmod(rest, count)
+            place = (here, *place)
+        start = tuple(p * c for p, c in zip(place, self.core, strict=True))
+        stop = tuple(min(a + c, s) for a, c, s in zip(start, self.core, self.shape, strict=True))
+        return Tile(index, start, stop, self.block)
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as plain numbers, from which `from_description` makes it again."""
-        keep = {name: list(getattr(self, name)) for name in ("shape", "core", "chunk", "block", "grid")}
-        return keep | {"tiles": [tile.index for tile in self.tiles]}
+        return {name: list(getattr(self, name)) for name in _SHAPES} | {"tiles": list(self.wanted)}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "TilePlan":
         """Make a plan again from what `describe` returned."""
-        shapes = {name: tuple(description[name]) for name in ("shape", "core", "chunk", "block", "grid")}
-        wanted = set(description["tiles"])
-        tiles = grid_tiles(shapes["shape"], shapes["core"], shapes["block"])
-        return cls(**shapes, tiles=tuple(tile for tile in tiles if tile.index in wanted))
+        shapes = {name: tuple(description[name]) for name in _SHAPES}
+        wanted = description["tiles"]
+        everything = range(math.prod(shapes["grid"]))
+        return cls(**shapes, wanted=everything if len(wanted) == len(everything) else tuple(wanted))
 
 
-def grid_tiles(shape: tuple[int, ...], core: tuple[int, ...], block: tuple[int, ...]) -> list[Tile]:
-    """Return the tiles of a regular grid in C order; the last one on an axis may be smaller."""
-    starts: list[tuple[int, ...]] = [()]
-    for size, step in zip(shape, core, strict=True):
-        starts = [(*head, first) for head in starts for first in range(0, size, step)]
-    return [
-        Tile(
-            index=index,
-            start=start,
-            stop=tuple(min(a + c, s) for a, c, s in zip(start, core, shape, strict=True)),
-            block=block,
-        )
-        for index, start in enumerate(starts)
-    ]
+class Tiles(Sequence[Tile]):
+    """The tiles of a plan, each made when it is asked for: a plan of millions takes no memory."""
+
+    def __init__(self, plan: TilePlan) -> None:
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return len(self._plan.wanted)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return tuple(self._plan.tile(index) for index in self._plan.wanted[number])
+        return self._plan.tile(self._plan.wanted[number])
+
+    def __iter__(self) -> Iterator[Tile]:
+        return map(self._plan.tile, self._plan.wanted)
