@@ -2,10 +2,10 @@
 
     python benchmarks/tomogram.py --workload W --pytme-python /path/to/venv/bin/python
 
-W is written by `make_workload.py --out W`: a 128 x 256 x 256 tomogram, a template of 40 voxels, 200 rotations
-and 30 planted particles. Each program runs in a process of its own. A round gives each the same rotations, one
-program after the other; a rotation's time is the difference between a long and a short run, so that neither
-compilation nor set-up counts. Times are user and system seconds of the process and its children.
+W is written by `make_workload.py --out W`: a 128 x 256 x 256 tomogram, a template of 40 voxels, 200
+rotations and 30 planted particles. Each program runs in a process of its own. A round gives each the same
+rotations, one after the other; a rotation's time is the difference between a long and a short run, so that
+neither compilation nor set-up counts. Times are user and system seconds of the process and its children.
 """
 
 import argparse

@@ -2,9 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
 from cryodask.arrays.module import array_module
+from cryodask.kernels.cuda_update import cuda_update
 from cryodask.kernels.fft_library import fft_library
 from cryodask.kernels.tile_state import LEAST_VARIANCE, Shape, State
+
+# Rotations of one FFT call on a GPU.
+CUDA_STACK = 8
 
 
 class WholeTile:
@@ -28,6 +34,7 @@ class WholeTile:
         self.valid = valid
         self.signal = half_spectrum(block)
         self.squares = half_spectrum(block * block) if squares else None
+        self.stack = 1 if array_module(block) is np else CUDA_STACK
 
     def drop_squares(self) -> None:
         """Free the spectrum of block²."""
@@ -35,12 +42,12 @@ class WholeTile:
 
     def fold(self, templates: Any, ids: Any, state: State, inverse_norm: Any = None) -> None:
         """Fold num, or num · inverse_norm, of each rotation into a state."""
-        for template, row in zip(templates, ids, strict=True):
-            score = self.correlate(self.signal, template)
-            if inverse_norm is None:
-                update(state, score, int(row))
-            else:
-                update(state, score * inverse_norm, int(row), inverse_norm > 0)
+        fold_score = update if array_module(self.signal) is np else cuda_update
+        rows = [int(row) for row in ids]
+        for start in range(0, len(rows), self.stack):
+            some = slice(start, start + self.stack)
+            for score, row in zip(self.correlate(self.signal, templates[some]), rows[some], strict=True):
+                fold_score(state, score, row, inverse_norm)
 
     def fold_general(
         self, templates: Any, masks: Any, counts: Any, ids: Any, state: State, fraction: float
@@ -60,27 +67,27 @@ class WholeTile:
         return xp.where(inside, 1.0 / xp.sqrt(xp.where(inside, variance, 1.0)), 0.0).astype(xp.float32)
 
     def correlate(self, tile_spectrum: Any, box: Any, fraction: float = 1.0) -> Any:
-        """Return Σ_v box(v) block(i + v) at the positions i.
+        """Return Σ_v box(v) block(i + v) at the positions i, (..., Tz, Ty, Tx).
 
         Parameters
         ----------
         tile_spectrum
             (Pz, Py, Px//2 + 1).
         box
-            (n, n, n) float32.
+            (..., n, n, n) float32.
         fraction
             Frequencies ky, kx at or above this fraction of Nyquist are left out.
         """
         xp = array_module(tile_spectrum)
         fft = fft_library(xp)
-        product = fft.rfftn(xp.asarray(box), self.shape)
+        product = fft.rfftn(xp.asarray(box), self.shape, axes=(-3, -2, -1))
         xp.conj(product, out=product)
         product *= tile_spectrum
         if fraction < 1.0:
             ky, kx = abs(xp.fft.fftfreq(self.shape[1])), xp.fft.rfftfreq(self.shape[2])
             product *= (ky < 0.5 * fraction)[:, None] & (kx < 0.5 * fraction)
-        full = fft.irfftn(product, self.shape)
-        return full[: self.valid[0], : self.valid[1], : self.valid[2]]
+        full = fft.irfftn(product, self.shape, axes=(-3, -2, -1))
+        return full[..., : self.valid[0], : self.valid[1], : self.valid[2]]
 
 
 def half_spectrum(block: Any) -> Any:
@@ -89,7 +96,7 @@ def half_spectrum(block: Any) -> Any:
     return fft_library(xp).rfftn(xp.asarray(block, dtype=xp.float32))
 
 
-def update(state: State, score: Any, row: int, searched: Any = None) -> None:
+def update(state: State, score: Any, row: int, inverse_norm: Any = None) -> None:
     """Fold one rotation's scores into a tile's state; ties go to the lowest row, NaN never wins.
 
     Parameters
@@ -100,15 +107,15 @@ def update(state: State, score: Any, row: int, searched: Any = None) -> None:
         (Tz, Ty, Tx) float32.
     row
         The rotation's row.
-    searched
-        (Tz, Ty, Tx) bool; positions elsewhere keep their state.
+    inverse_norm
+        (Tz, Ty, Tx) factor; positions where it is 0 keep their state.
     """
     xp = array_module(score)
+    if inverse_norm is not None:
+        score = xp.where(inverse_norm > 0, score * inverse_norm, -xp.inf)
     value, ids = state["value"], state["id"]
     better = (score > value) | ((score == value) & (ids > row))
     better &= score > -xp.inf
-    if searched is not None:
-        better &= searched
     xp.copyto(value, score, where=better)
     xp.copyto(ids, ids.dtype.type(row), where=better)
     if "sum" in state:

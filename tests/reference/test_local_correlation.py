@@ -7,8 +7,8 @@ import pytest
 import scipy.fft
 from scipy.spatial.transform import Rotation
 
-from cryodask.kernels.rotation import rotate_mask, rotation_coefficients
-from cryodask.kernels.template import normalization_mask, prepare_rotation
+from cryodask.kernels.rotation import rotate, rotate_mask, rotation_coefficients
+from cryodask.kernels.template import filter_template, normalise, normalization_mask
 from cryodask.kernels.volume_correlation import (
     correlate_general,
     empty_state,
@@ -50,26 +50,25 @@ class Case:
         rotations = Rotation.from_euler("zxz", angles[:, [0, 2, 1]], degrees=True)
         self.matrices = (rotations * offset).as_matrix()
 
-    def search(self, normalization, rows=slice(None)):
+    def search(self, normalizations, rows=slice(None)):
+        """One state for each normalisation, from the same rotated templates and masks."""
         block = np.roll(self.volume, BOX // 2, axis=(0, 1, 2))
         spectra = tile_spectra(block, box=BOX, valid=block.shape, squares=True)
-        state = empty_state(block.shape, moments=True)
+        states = {name: empty_state(block.shape, moments=True) for name in normalizations}
         coefficients = rotation_coefficients(self.template, "linear")
         mask_coefficients = rotation_coefficients(self.mask, "linear")
         for row in range(len(self.matrices))[rows]:
-            matrix = self.matrices[row]
-            mask = normalization_mask(rotate_mask(mask_coefficients, matrix), normalization)
-            u, count = prepare_rotation(
-                coefficients,
-                mask,
-                matrix,
-                interpolation="linear",
-                filter_half=self.filter,
-                normalization=normalization,
-            )
-            correlate_general(spectra, u[None], mask[None], [count], [row], state)
-        finish_general(state)
-        return state
+            rotated = rotate(coefficients, self.matrices[row], "linear")
+            if self.filter is not None:
+                rotated = filter_template(rotated, self.filter)
+            rotated_mask = rotate_mask(mask_coefficients, self.matrices[row])
+            for name, state in states.items():
+                mask = normalization_mask(rotated_mask, name)
+                u, count = normalise(rotated, mask, normalization=name)
+                correlate_general(spectra, u[None], mask[None], [count], [row], state)
+        for state in states.values():
+            finish_general(state)
+        return states
 
 
 TARGETS = {
@@ -86,32 +85,34 @@ def folder(shared_data):
     return shared_data / "tomogram_matching" / "local_correlation"
 
 
-@pytest.mark.parametrize(
-    ("name", "peak", "position"),
-    [("id_0", 1.0, (24, 24, 24)), ("id_2", 0.147959, (20, 25, 25))],
-)
-def test_support_scores_and_rows_are_the_published_ones(folder, name, peak, position):
-    state = Case(folder, *TARGETS[name]).search("support")
-    score = np.clip(state["value"], 0.0, None)
+@pytest.fixture(scope="module", params=list(TARGETS))
+def found(request, folder):
+    case = Case(folder, *TARGETS[request.param])
+    return request.param, case, case.search(["support", "weighted"])
+
+
+def test_support_scores_and_rows_are_the_published_ones(folder, found):
+    name, _, states = found
+    score = np.clip(states["support"]["value"], 0.0, None)
     np.testing.assert_allclose(score, read_em(folder / f"{name}_scores.em"), atol=1e-6)
-    np.testing.assert_array_equal(state["id"] + 1, read_em(folder / f"{name}_angles.em"))
+    np.testing.assert_array_equal(states["support"]["id"] + 1, read_em(folder / f"{name}_angles.em"))
+    peak, position = {"id_0": (1.0, (24, 24, 24)), "id_2": (0.147959, (20, 25, 25))}[name]
     assert np.unravel_index(score.argmax(), score.shape) == position
     assert score.max() == pytest.approx(peak, abs=1e-6)
-    assert state["id"][position] == 0
+    assert states["support"]["id"][position] == 0
 
 
-@pytest.mark.parametrize(("name", "peak", "zscore"), [("id_0", 1.0, 11.359), ("id_2", 0.142038, 10.344)])
-def test_weighted_peaks_and_their_zscores(folder, name, peak, zscore):
-    case = Case(folder, *TARGETS[name])
-    state = case.search("weighted")
-    value = state["value"]
-    best = np.unravel_index(value.argmax(), value.shape)
+def test_weighted_peaks_and_their_zscores(found):
+    name, case, states = found
+    state = states["weighted"]
+    best = np.unravel_index(state["value"].argmax(), state["value"].shape)
     mean = state["sum"][best] / len(case.matrices)
     spread = np.sqrt(state["square_sum"][best] / len(case.matrices) - mean**2)
-    assert value[best] == pytest.approx(peak, abs=1e-6)
-    assert (value[best] - mean) / spread == pytest.approx(zscore, abs=1e-3)
+    peak, zscore = {"id_0": (1.0, 11.359), "id_2": (0.142038, 10.344)}[name]
+    assert state["value"][best] == pytest.approx(peak, abs=1e-6)
+    assert (state["value"][best] - mean) / spread == pytest.approx(zscore, abs=1e-3)
 
 
 def test_product_peak(folder):
-    state = Case(folder, *TARGETS["id_2"]).search("product", rows=slice(0, 1))
+    state = Case(folder, *TARGETS["id_2"]).search(["product"], rows=slice(0, 1))["product"]
     assert state["value"].max() == pytest.approx(0.146909, abs=1e-6)
