@@ -19,7 +19,7 @@ LEVELS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 IMPURE = {"dask", "distributed", "xarray", "zarr", "mrcfile", "starfile", "h5py", "pandas"}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 def imported(path: Path) -> set[str]:

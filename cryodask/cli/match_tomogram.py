@@ -205,7 +205,13 @@ def _compute(
             last = progress
             show(progress)
 
-        paths = execute(runs, client=client, resources=resources, cleanup=cleanup, listen=listen, tell=tell)
+        try:
+            paths = execute(
+                runs, client=client, resources=resources, cleanup=cleanup, listen=listen, tell=tell
+            )
+        except KeyboardInterrupt:
+            click.echo("cryodask: what is finished is kept; continue with --resume", err=True)
+            raise
     if last.tiles_resumed or last.hypotheses_resumed:
         text = f"resumed: {last.tiles_resumed} of {last.tiles_total} tiles were there already"
         click.echo(text, err=True)

@@ -40,44 +40,37 @@ class _Lines:
 @contextmanager
 def _bar() -> "Iterator[Callable[[Progress], None]]":
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
     )
     begun = time.monotonic()
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("matching", total=None, rate="")
+        task = bar.add_task("matching", total=None, state="")
 
         def listen(progress: "Progress") -> None:
             done, total = progress.hypotheses_done, progress.hypotheses_total
-            rate = (done - progress.hypotheses_resumed) / max(time.monotonic() - begun, 1e-9)
-            text = f"{rate:.1f} rotations x tiles/s, tile {progress.tiles_done}/{progress.tiles_total}"
-            bar.update(task, completed=done, total=total, rate=text)
+            bar.update(task, completed=done, total=total, state=_state(progress, time.monotonic() - begun))
 
         yield listen
 
 
 def describe(progress: "Progress", elapsed: float) -> str:
-    """Return one line: share done, rate, tiles, time left."""
-    done, total = progress.hypotheses_done, progress.hypotheses_total
-    fresh = done - progress.hypotheses_resumed
+    """Return one line: share done, tiles, rate, time left."""
+    share = 100 * progress.hypotheses_done / max(progress.hypotheses_total, 1)
+    return f"{share:.1f} %, {_state(progress, elapsed)}"
+
+
+def _state(progress: "Progress", elapsed: float) -> str:
+    fresh = progress.hypotheses_done - progress.hypotheses_resumed
     rate = fresh / max(elapsed, 1e-9)
-    left = f"{(total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"
-    return (
-        f"{100 * done / max(total, 1):.1f} %, tile {progress.tiles_done}/{progress.tiles_total}, "
-        f"{rate:.1f} rotations x tiles/s, {left}"
-    )
+    missing = progress.hypotheses_total - progress.hypotheses_done
+    left = f"{missing / rate:.0f} s left" if rate > 0 else "time left unknown"
+    tiles = f"tile {progress.tiles_done}/{progress.tiles_total}"
+    return f"{tiles}, {rate:.1f} rotations x tiles/s, {left}"
