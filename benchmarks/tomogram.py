@@ -137,6 +137,8 @@ class Pytme:
 
         backend.change_backend(variant)
         self.work = work
+        # pyTME takes the rotation of the grid, the inverse of the template's.
+        self.matrices = np.ascontiguousarray(work.rotations.transpose(0, 2, 1))
 
     def run(self, rows: range) -> tuple:
         from tme.analyzer import MaxScoreOverRotations
@@ -148,7 +150,7 @@ class Pytme:
             target=work.tomogram.copy(),
             template=work.template.copy(),
             template_mask=work.mask.copy(),
-            rotations=work.rotations[rows.start : rows.stop],
+            rotations=self.matrices[rows.start : rows.stop],
         )
         name = "FLCSphericalMask" if work.mask_kind == "spherical" else "FLC"
         setup, score = MATCHING_EXHAUSTIVE_REGISTER[name]
@@ -169,7 +171,7 @@ class Pytme:
             matrix, number = (
                 (np.frombuffer(key, np.float32), value) if isinstance(key, bytes) else (value, key)
             )
-            distance = np.abs(self.work.rotations.reshape(-1, 9) - np.asarray(matrix).reshape(9)).sum(axis=1)
+            distance = np.abs(self.matrices.reshape(-1, 9) - np.asarray(matrix).reshape(9)).sum(axis=1)
             rows[int(number)] = int(np.argmin(distance))
         return np.asarray(score), rows[np.asarray(index).astype(int)]
 

@@ -1,9 +1,13 @@
-"""The update of a tile's state on a GPU: one pass over the positions."""
+"""What a GPU does its own way: rotations in stacks, and the update of a tile's state in one pass."""
 
 from functools import cache
 from typing import Any
 
 from cryodask.kernels.tile_state import State
+
+# Spectrum, library workspace and scores of one rotation, bytes for each voxel; half the free memory is left alone.
+ROTATION_BYTES = 16
+LARGEST_STACK = 32
 
 MAXIMUM = """
     float s = score * norm;
@@ -19,6 +23,20 @@ MOMENTS = """
         square += (double)s * (double)s;
     }
 """
+
+
+def rotations_per_call(voxels: int) -> int:
+    """Return how many rotations one FFT call may hold, 1 to 32, by the memory free on the device.
+
+    Parameters
+    ----------
+    voxels
+        Of a tile's block.
+    """
+    import cupy
+
+    free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    return max(1, min(LARGEST_STACK, free // (2 * ROTATION_BYTES * voxels)))
 
 
 @cache

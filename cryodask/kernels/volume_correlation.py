@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cryodask.arrays.module import array_module
+from cryodask.kernels.fused import FusedTile
 from cryodask.kernels.fused_layout import is_supported
 from cryodask.kernels.memory import bytes_per_voxel, workspace_bytes
 from cryodask.kernels.tile_state import Shape, State, empty_state, finish_general, finish_spherical
@@ -75,9 +76,6 @@ def tile_spectra(block: Any, *, box: int, valid: Shape, squares: bool) -> TileSp
         if positions != length and not 1 <= positions <= length - box + 1:
             raise ValueError(f"{positions} positions on {length} voxels, expected at most {length - box + 1}")
     if array_module(block) is np and is_supported(block.shape):
-        # The compiler loads only where a tile is searched.
-        from cryodask.kernels.fused import FusedTile
-
         return FusedTile(block, box=box, valid=valid, squares=squares)
     return WholeTile(block, box=box, valid=valid, squares=squares)
 

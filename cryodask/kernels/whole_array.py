@@ -5,12 +5,9 @@ from typing import Any
 import numpy as np
 
 from cryodask.arrays.module import array_module
-from cryodask.kernels.cuda_update import cuda_update
+from cryodask.kernels.cuda_update import cuda_update, rotations_per_call
 from cryodask.kernels.fft_library import fft_library
 from cryodask.kernels.tile_state import LEAST_VARIANCE, Shape, State
-
-# Rotations of one FFT call on a GPU.
-CUDA_STACK = 8
 
 
 class WholeTile:
@@ -34,7 +31,7 @@ class WholeTile:
         self.valid = valid
         self.signal = half_spectrum(block)
         self.squares = half_spectrum(block * block) if squares else None
-        self.stack = 1 if array_module(block) is np else CUDA_STACK
+        self.stack = 1 if array_module(block) is np else rotations_per_call(block.size)
 
     def drop_squares(self) -> None:
         """Free the spectrum of block²."""

@@ -23,6 +23,7 @@ SHAPES = [
     pytest.param((24, 30, 40), (13, 19, 29), 12, id="padded"),
     pytest.param((20, 18, 36), (20, 18, 36), 11, id="periodic"),
     pytest.param((16, 25, 50), (16, 14, 50), 12, id="mixed"),
+    pytest.param((12, 20, 18), (12, 20, 18), 12, id="smallest"),
     pytest.param((14, 22, 21), (14, 12, 11), 9, id="library"),
 ]
 
