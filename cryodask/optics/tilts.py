@@ -35,11 +35,17 @@ class TiltSeries:
         (z, y, x) of the unbinned tomogram, pixels.
     is_range
         Whether only the least and the greatest angle are known.
+    z_shift
+        Shift of the reconstruction along z, unbinned pixels.
+    voxel_size
+        Of the tomogram, angstrom, where the metadata give it.
+    defocus_hand
+        1 or -1: the sign of the defocus gradient across the tomogram, where the metadata give it.
 
     Raises
     ------
     InputError
-        A column does not have one finite value a tilt.
+        A column does not have one finite value a tilt; a hand other than 1 and -1.
     """
 
     angles: np.ndarray
@@ -52,6 +58,9 @@ class TiltSeries:
     pixel_size: float | None = None
     tomogram_shape: tuple[int, int, int] | None = None
     is_range: bool = False
+    z_shift: float = 0.0
+    voxel_size: float | None = None
+    defocus_hand: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("angles", *_PER_TILT):
@@ -68,6 +77,10 @@ class TiltSeries:
             if values is not None and values.shape != self.angles.shape:
                 label = name.replace("_", " ")
                 raise InputError(f"{len(values)} {label} values for {len(self.angles)} tilts")
+            if values is not None and not np.isfinite(values).all():
+                raise InputError(f"{name.replace('_', ' ')}: expected finite numbers")
+        if self.defocus_hand not in (None, 1, -1):
+            raise InputError(f"defocus hand {self.defocus_hand}, expected 1 or -1")
 
     @property
     def angle_range(self) -> tuple[float, float]:

@@ -1,10 +1,23 @@
 """Tilt series from wedge lists and tilt files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cryodask.errors import InputError
 from cryodask.io.tilts import read_tilts
+from cryodask.io.wedge_list import write_wedge_list
+from cryodask.optics.tilts import TiltSeries
+
+
+def assert_same_series(first, second):
+    for field in dataclasses.fields(TiltSeries):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if a is None or b is None:
+            assert a is b, field.name
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=field.name)
 
 
 @pytest.fixture
@@ -20,6 +33,7 @@ def test_wedge_list_of_ts_018(metadata):
     assert (tilts.pixel_size, tilts.voltage, tilts.amplitude_contrast, tilts.cs) == (2.4, 300, 0.07, 2.7)
     assert tilts.defocus[0] == pytest.approx(35152.38)
     assert tilts.exposure is None
+    assert tilts.z_shift == 100
     angles = np.loadtxt(metadata / "TS_018/018.tlt")
     np.testing.assert_allclose(read_tilts(metadata / "TS_018/018.tlt").angles, angles)
     np.testing.assert_allclose(tilts.angles, angles, atol=0.02)
@@ -83,3 +97,46 @@ def test_wrong_tilt_files_are_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_tilts(tmp_path / name)
+
+
+def test_wedge_lists_written_are_read_back(metadata, tmp_path):
+    source = metadata / "wedgeutils_data/wedge_list.star"
+    series = {17: read_tilts(source, 17), 18: read_tilts(source, 18)}
+    full = TiltSeries(
+        angles=[-10.125, 0, 12.5],
+        exposure=[3.25, 1.125, 2.5],
+        defocus=[31234.5, 30830, 29999],
+        phase_shift=[88, 90, 91.5],
+        voltage=200,
+        amplitude_contrast=0.1,
+        cs=2.62,
+        pixel_size=1.724,
+        tomogram_shape=(2000, 3838, 3710),
+        z_shift=-12.5,
+    )
+    write_wedge_list(tmp_path / "w.star", {**series, 3: full})
+    for number, tilts in {**series, 3: full}.items():
+        assert_same_series(read_tilts(tmp_path / "w.star", number), tilts)
+    with pytest.raises(InputError, match=r"w.star exists; use --overwrite"):
+        write_wedge_list(tmp_path / "w.star", series)
+
+
+def test_wedge_list_without_geometry_says_what_peers_need(tmp_path, caplog):
+    tilts = TiltSeries(angles=[-1, 1])
+    write_wedge_list(tmp_path / "w.star", {1: tilts})
+    assert "w.star: without pixelsize, tomo_x, tomo_y, tomo_z, which STOPGAP and GAPSTOP need" in caplog.text
+    assert_same_series(read_tilts(tmp_path / "w.star"), tilts)
+    with pytest.raises(InputError, match="tomo_num 2 has only a tilt range, expected all tilts"):
+        write_wedge_list(tmp_path / "r.star", {2: TiltSeries(angles=[-60, 60], is_range=True)})
+    with pytest.raises(InputError, match=r"r.star: no tilt series to write"):
+        write_wedge_list(tmp_path / "r.star", {})
+
+
+def test_strong_astigmatism_and_steep_tilts_are_told(tmp_path, caplog):
+    text = "data_\nloop_\n_tomo_num\n_tilt_angle\n_defocus1\n_defocus2\n1 0 3.0 3.4\n1 2 3.0 3.1\n"
+    (tmp_path / "w.star").write_text(text)
+    assert read_tilts(tmp_path / "w.star").defocus.tolist() == pytest.approx([32000, 30500])
+    assert "w.star: astigmatism up to 0.40 µm is ignored" in caplog.text
+    (tmp_path / "a.tlt").write_text("0\n91\n")
+    with pytest.raises(InputError, match=r"a.tlt: tilt angle 91, expected -90 to 90 degrees"):
+        read_tilts(tmp_path / "a.tlt")
