@@ -5,7 +5,7 @@ from typing import Any
 
 from cryodask.kernels.tile_state import State
 
-# Spectrum, library workspace and scores of one rotation, bytes for each voxel; half the free memory is left alone.
+# Bytes a voxel for one rotation: spectrum, library workspace, scores. Half of the free memory is left alone.
 ROTATION_BYTES = 16
 LARGEST_STACK = 32
 

@@ -13,7 +13,7 @@ GENERAL_GROUP = 1
 
 
 def bytes_per_voxel(mask_kind: MaskKind, *, moments: bool, noise_copies: int) -> int:
-    """Return the bytes a task needs for each voxel of its block, beyond the block itself.
+    """Return the bytes a task needs for each voxel of a periodic block, beyond the block itself.
 
     Parameters
     ----------
@@ -24,11 +24,14 @@ def bytes_per_voxel(mask_kind: MaskKind, *, moments: bool, noise_copies: int) ->
     noise_copies
         Noise templates, each with a state of its own.
     """
-    states = 8 * (1 + noise_copies) + 16 * moments
-    if mask_kind == "general":
-        return 8 + 4 * held_spectra(mask_kind, moments=moments) + states
-    tile = 4 if mask_kind == "spherical" else 8
-    return tile + 4 * held_spectra(mask_kind, moments=moments) + states + 4
+    spectra = tile_spectra_held(mask_kind) + held_spectra(mask_kind, moments=moments)
+    norm = 4 * (mask_kind != "general")
+    return 4 * spectra + 8 * (1 + noise_copies) + 16 * moments + norm
+
+
+def tile_spectra_held(mask_kind: MaskKind) -> int:
+    """Return how many spectra of the tile are held: of its square too, where statistics are made again."""
+    return 1 if mask_kind == "spherical" else 2
 
 
 def held_spectra(mask_kind: MaskKind, *, moments: bool) -> int:
@@ -53,10 +56,10 @@ def workspace_bytes(
     mask_kind, moments, noise_copies
         See :func:`bytes_per_voxel`.
     """
-    pz, py, px = shape
-    voxels = pz * py * max(px, 2 * padded(px // 2))
-    columns = 128 * box * py
+    positions = valid[0] * valid[1] * valid[2]
+    per_position = 8 * (1 + noise_copies) + 16 * moments + 4 * (mask_kind != "general")
     held = held_spectra(mask_kind, moments=moments)
-    planes = 4 * (held + 2) * padded(py) * padded(px)
-    per_voxel = 4 + bytes_per_voxel(mask_kind, moments=moments, noise_copies=noise_copies)
-    return per_voxel * voxels + columns + planes
+    half_plane = 8 * padded(shape[1]) * padded(shape[2] // 2)
+    spectra = half_plane * (shape[0] * tile_spectra_held(mask_kind) + valid[0] * held)
+    scratch = 128 * box * shape[1] + half_plane * (held + 6)
+    return 4 * shape[0] * shape[1] * shape[2] + spectra + scratch + per_position * positions

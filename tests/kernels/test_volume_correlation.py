@@ -216,9 +216,10 @@ def test_lengths_that_do_not_fit_are_refused():
         tile_spectra(block, box=20, valid=(16, 16, 16), squares=False)
 
 
+@pytest.mark.parametrize("valid", [(48, 60, 64), (33, 45, 49)])
 @pytest.mark.parametrize(("kind", "squares"), [("spherical", False), ("general", True)])
-def test_workspace_covers_what_is_allocated(rng, kind, squares):
-    shape, n, valid = (48, 60, 64), 16, (48, 60, 64)
+def test_workspace_covers_what_is_allocated(rng, kind, squares, valid):
+    shape, n = (48, 60, 64), 16
     spectra = FusedTile(rng.standard_normal(shape, dtype=np.float32), box=n, valid=valid, squares=squares)
     state = empty_state(valid, moments=True)
     u = np.ones((4, n, n, n), np.float32)
