@@ -70,7 +70,7 @@ def read_star_text(path: str | os.PathLike[str]) -> dict[str, pd.DataFrame]:
             if words[0].lower().startswith("data_") and len(words) == 1:
                 block = _new_block(path, number, words[0][5:], blocks)
             elif block is None:
-                raise InputError(f"{path.name} line {number}: {words[0]!r} before the first data_ block")
+                raise InputError(f"{path.name} line {number}: {words[0][:40]!r} before the first data_ block")
             else:
                 _add_words(path, number, words, block)
     if not blocks:

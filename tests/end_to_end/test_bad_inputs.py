@@ -1,6 +1,8 @@
 """A mistake costs one line that says where it is and what was expected, and leaves nothing behind."""
 
 import shutil
+import subprocess
+import sys
 import warnings
 
 import mrcfile
@@ -120,8 +122,8 @@ ROW = "params.star line {line} (row 0): "
         ({"tomo_name": "t9.mrc"}, "tomo_name = t9.mrc: no such file (looked in {root})"),
         ({"mask_name": "m.mrc"}, "mask_name = m.mrc: no such file (looked in {root})"),
         ({"rootdir": "/no/where"}, "rootdir = /no/where: no such directory"),
-        ({"tomo_num": "9"}, "wedge.star: no rows for tomo_num 9 (has 17, 18)"),
-        ({"tomo_num": "18"}, "wedge.star: 1 tilt, expected 2 or more"),
+        ({"tomo_num": "9"}, "wedgelist_name: wedge.star: no rows for tomo_num 9 (has 17, 18)"),
+        ({"tomo_num": "18"}, "wedgelist_name: wedge.star: 1 tilt, expected 2 or more"),
         ({"tomo_num": "1.5"}, "tomo_num = 1.5: expected an integer >= 0"),
         ({"calc_ctf": "True"}, "calc_ctf = True needs column defocus"),
         ({"calc_exp": "True"}, "calc_exp = True needs column exposure"),
@@ -201,7 +203,7 @@ def test_short_rows_and_missing_rows(project, refused):
 
 def test_rotation_lists(project, refused):
     project.text("angles.csv", "0,0,0\n0,0,10\n0,0,20\n0,30\n")
-    assert "angles.csv line 4: expected 3 numbers, found 2" in refused(project.star())
+    assert "anglist_name: angles.csv line 4: expected 3 numbers, found 2" in refused(project.star())
     rows = np.random.default_rng(0).uniform(0, 3, (60, 3))
     np.savetxt(project.folder / "angles.csv", rows, delimiter=",")
     assert "looks like radians, set units" in refused(project.star())
@@ -340,8 +342,48 @@ def test_an_unfinished_run_is_continued_only_as_it_was_begun(project, refused):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"not a volume", "truncated"), (b"\0" * 2000, "tomogram.mrc")],
+    [(b"not a volume", "truncated, expected a header of 1024 bytes, found 12"), (b"\0" * 2000, "")],
 )
-def test_files_that_are_no_volumes(project, refused, content, message):
-    (project.folder / "tomogram.mrc").write_bytes(content)
-    assert message in refused(project.star())
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [("tomo_name", "tomogram.mrc"), ("tmpl_name", "template.mrc"), ("mask_name", "mask.mrc")],
+)
+def test_files_that_are_no_volumes(project, refused, column, name, content, message):
+    (project.folder / name).write_bytes(content)
+    assert f"(row 0): {column}: {name}: {message}" in refused(project.star())
+
+
+def test_folders_in_the_place_of_files_and_the_reverse(project, refused):
+    assert "tmpl_name: " in refused(project.star(tmpl_name="."))
+    for name in ("angles.csv", "angles.csv/deeper"):
+        text = refused(project.star(outputdir=name))
+        assert f"outputdir = {project.folder / name}: {project.folder / 'angles.csv'} is no directory" in text
+
+
+def test_a_wrong_row_among_right_ones_does_not_keep_them_from_finishing(project, capsys):
+    voxels = np.random.default_rng(5).standard_normal(SHAPE)
+    voxels[3, 17, 40] = np.nan
+    project.volume("broken.mrc", voxels)
+    native = "template: template.mrc, mask: mask.mrc, angles: angles.csv, output: out"
+    rows = "".join(f"- {{tomogram: {name}.mrc, {native}}}\n" for name in ("broken", "tomogram"))
+    assert run(["match-tomogram", str(project.text("params.yaml", rows)), *THREADS]) == 2
+    text = "params.yaml row 0: tomogram = broken.mrc: 1 non-finite voxels, first at (z,y,x) = (3,17,40)"
+    assert capsys.readouterr().err.splitlines()[-1] == f"cryodask: error: {text}"
+    assert [path.name for path in (project.folder / "out").iterdir()] == ["tomogram.zarr"]
+
+
+def test_a_dry_run_writes_nothing(project, capsys):
+    path = project.star()
+    before = set(project.folder.rglob("*"))
+    assert run(["match-tomogram", str(path), "--dry-run"]) == 0
+    assert "2 rotations x 1 tiles" in capsys.readouterr().out
+    assert set(project.folder.rglob("*")) == before
+
+
+def test_the_process_leaves_with_the_status(project):
+    start = "import sys; from cryodask.cli.main import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", start, "match-tomogram", str(project.star(lp_rad="40"))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("lp_rad = 40: expected 0 < lp_rad <= 12")
+    assert "Traceback" not in done.stderr

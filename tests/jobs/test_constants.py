@@ -1,6 +1,7 @@
 """What tasks read by path: the block of a tile, the search mask."""
 
 import itertools
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -77,15 +78,32 @@ def test_the_search_mask_is_read_by_tiles(tmp_path):
     np.testing.assert_array_equal(constants.read_search_mask(tmp_path, tile), mask[1:4, 2:6, 3:8])
 
 
-def test_tables_come_back_and_absent_ones_stay_absent(tmp_path):
-    generator = np.random.default_rng(3)
-    tables = constants.Tables(
+def random_tables(seed):
+    generator = np.random.default_rng(seed)
+    return constants.Tables(
         matrices=generator.random((4, 3, 3)),
         templates=generator.random((2, 5, 5, 5)).astype(np.float32),
         mask=generator.random((5, 5, 5)).astype(np.float32),
         mask_coefficients=generator.random((5, 5, 5)).astype(np.float32),
         directions=np.arange(4),
     )
+
+
+def test_a_run_written_over_another_is_read_anew(tmp_path):
+    folder = tmp_path / "constants"
+    for seed in (1, 2):
+        folder.mkdir()
+        constants.write_tables(folder, random_tables(seed))
+        constants.write_prepared(folder, {"scale": seed})
+        found = constants.read_tables(str(folder))
+        np.testing.assert_array_equal(found.matrices, random_tables(seed).matrices)
+        assert constants.read_prepared(str(folder))["scale"] == seed
+        assert constants.read_tables(str(folder)) is found
+        shutil.rmtree(folder)
+
+
+def test_tables_come_back_and_absent_ones_stay_absent(tmp_path):
+    tables = random_tables(3)
     assert not constants.has_tables(tmp_path)
     constants.write_tables(tmp_path, tables)
     assert constants.has_tables(tmp_path)

@@ -53,17 +53,31 @@ def has_tables(folder: Path) -> bool:
     return (folder / "tables.npz").is_file()
 
 
-@functools.lru_cache(maxsize=4)
 def read_tables(folder: str) -> Tables:
     """Read the tables; kept per process, since all tasks of a run share them."""
-    with np.load(Path(folder) / "tables.npz") as stored:
+    return _read_tables(*_file_now(Path(folder) / "tables.npz"))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_tables(path: Path, written: tuple[int, int]) -> Tables:
+    with np.load(path) as stored:
         return Tables(**{name: stored[name] for name in stored.files})
 
 
-@functools.lru_cache(maxsize=4)
 def read_prepared(folder: str) -> dict[str, Any]:
     """Read what the filtering of the tomogram found: `scale`, `mean`, `notices`."""
-    return dict(json.loads((Path(folder) / "prepared.json").read_text()))
+    return _read_prepared(*_file_now(Path(folder) / "prepared.json"))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_prepared(path: Path, written: tuple[int, int]) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def _file_now(path: Path) -> tuple[Path, tuple[int, int]]:
+    """Return a path with what tells its file from an overwritten run's: workers outlive runs."""
+    stat = path.stat()
+    return path, (stat.st_ino, stat.st_mtime_ns)
 
 
 def write_prepared(folder: Path, content: dict[str, Any]) -> None:

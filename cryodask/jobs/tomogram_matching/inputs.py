@@ -79,13 +79,8 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
     InputError
         One line naming file, row, field, value and expectation.
     """
-    with parameters.source.placed():
-        return _load_inputs(parameters)
-
-
-def _load_inputs(parameters: "MatchParameters") -> MatchInputs:
     check_files(parameters)
-    header = read_header(parameters.locate(parameters.tomogram), parameters.level)
+    header = _header(parameters, "tomogram", parameters.tomogram, parameters.level)
     tilts = _load_tilts(parameters)
     check_tilts(parameters, tilts)
     voxel_size = _voxel_size(parameters, header, tilts)
@@ -106,12 +101,24 @@ def _load_inputs(parameters: "MatchParameters") -> MatchInputs:
     )
 
 
+def _header(parameters: "MatchParameters", key: str, name: str, level: int = 0) -> VolumeHeader:
+    with parameters.source.placed(key):
+        return read_header(parameters.locate(name), level)
+
+
+def _volume(parameters: "MatchParameters", key: str, name: str) -> np.ndarray:
+    with parameters.source.placed(key):
+        return read_volume(parameters.locate(name))
+
+
 def _load_tilts(parameters: "MatchParameters") -> TiltSeries | None:
     given = parameters.tilts
     if given is None:
         return None
     if isinstance(given, str):
-        tilts = read_tilts(parameters.locate(given), parameters.tomo_num, tilt_column=parameters.tilt_column)
+        with parameters.source.placed("tilts"):
+            path = parameters.locate(given)
+            tilts = read_tilts(path, parameters.tomo_num, tilt_column=parameters.tilt_column)
     else:
         tilts = TiltSeries(angles=np.array(given, dtype=np.float64), is_range=True)
     if len(tilts.angles) < 2:
@@ -147,11 +154,11 @@ def _compare(parameters: "MatchParameters", other: float, word: str, value: floa
 
 
 def _load_particle(parameters: "MatchParameters", voxel_size: float, tomogram: VolumeHeader) -> Particle:
-    path = parameters.locate(parameters.template)
-    header = read_header(path)
+    header = _header(parameters, "template", parameters.template)
     if header.voxel_size:
         best = "voxel_size" if parameters.voxel_size else "tomogram"
-        _compare(parameters, header.voxel_size, f"header of {Path(path).name}", voxel_size, best)
+        word = f"header of {Path(parameters.template).name}"
+        _compare(parameters, header.voxel_size, word, voxel_size, best)
     edge = max(header.shape)
     # before anything of that size is read or made
     _check_box(parameters, edge, edge, tomogram)
@@ -160,8 +167,9 @@ def _load_particle(parameters: "MatchParameters", voxel_size: float, tomogram: V
         mask = Sphere(parameters.mask.sphere / voxel_size, parameters.mask.edge / voxel_size)
         _check_box(parameters, box_edge(edge, mask.reach), edge, tomogram)
     else:
-        mask = read_volume(parameters.locate(parameters.mask))
-    particle = make_particle(read_volume(path), mask, parameters)
+        mask = _volume(parameters, "mask", parameters.mask)
+    template = _volume(parameters, "template", parameters.template)
+    particle = make_particle(template, mask, parameters)
     _check_box(parameters, particle.box, edge, tomogram)
     return particle
 
@@ -182,7 +190,7 @@ def _check_shapes(parameters: "MatchParameters", header: VolumeHeader, tilts: Ti
             found = ",".join(map(str, header.shape))
             log.warning("%sshape %s, the wedge list / binning says %s", source.place, found, sizes)
     if parameters.tomogram_mask:
-        mask = read_header(parameters.locate(parameters.tomogram_mask)).shape
+        mask = _header(parameters, "tomogram_mask", parameters.tomogram_mask).shape
         if mask != header.shape:
             found, expect = ",".join(map(str, mask)), ",".join(map(str, header.shape))
             label = source.label("tomogram_mask")
@@ -211,7 +219,8 @@ def load_angles(parameters: "MatchParameters", voxel_size: float, particle: Part
     """
     angles = parameters.angles
     if angles.file is not None:
-        found = read_angle_list(parameters.locate(angles.file), angles.order, angles.units)
+        with parameters.source.placed("angles.file"):
+            found = read_angle_list(parameters.locate(angles.file), angles.order, angles.units)
         if parameters.symmetry != "C1":
             _note_mates(parameters, found)
         return found

@@ -47,14 +47,12 @@ class Source:
         return self.error(f"{self.label(key)} = {value}: {expected}")
 
     @contextmanager
-    def placed(self) -> Iterator[None]:
-        """Put the place before every InputError that is raised inside without it."""
+    def placed(self, key: str) -> Iterator[None]:
+        """Put place and field before an InputError that is raised inside, by what reads a file."""
         try:
             yield
         except InputError as error:
-            if str(error).startswith(self.place):
-                raise
-            raise self.error(str(error)) from None
+            raise self.error(f"{self.label(key)}: {error}") from None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryodask.errors import InputError, ResourceError
+from cryodask.errors import IncompleteError, InputError, ResourceError
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
@@ -210,6 +210,8 @@ def _check_existing(
     final: Path, store: RunStore, files: dict[str, Path], *, resume: bool, overwrite: bool
 ) -> None:
     folder = _nearest_folder(final.parent)
+    if not folder.is_dir():
+        raise InputError(f"outputdir = {final.parent}: {folder} is no directory")
     if not os.access(folder, os.W_OK):
         raise InputError(f"outputdir = {final.parent}: {folder} is not writable")
     if resume or overwrite:
@@ -311,7 +313,7 @@ def execute(
             planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
         try:
             drive(planned, executor, slots=slots, listen=listen, progress=progress)
-        except InputError:
+        except (InputError, IncompleteError):
             for run in runs:
                 run.forget()
             raise
