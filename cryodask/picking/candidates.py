@@ -1,5 +1,6 @@
 """Local maxima of a score map above a threshold, found region by region."""
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -10,7 +11,8 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from cryodask.errors import InputError
-from cryodask.picking.regions import NOT_SEARCHED, Block, Region, grow, regions, shape_of
+from cryodask.picking.regions import NOT_SEARCHED, Block, Region, grow, shape_of
+from cryodask.picking.sharpness import HALO, top_hat
 from cryodask.picking.subvoxel import parabola_offset
 from cryodask.picking.thresholds import Threshold, raw_name, source_name
 
@@ -33,17 +35,21 @@ class Selection:
         Least and largest number of voxels above the threshold within `cluster_radius`.
     cluster_radius
         In voxels.
+    sharpness
+        For each template the value that the top-hat of the raw score must pass.
     """
 
     mask: xr.DataArray | None = None
     edge: str | float = "valid"
     cluster_size: tuple[float, float] | None = None
     cluster_radius: float = 0.0
+    sharpness: tuple[float, ...] | None = None
 
     @property
     def halo(self) -> int:
         """Voxels around a region that its peaks depend on."""
-        return max(1, math.ceil(self.cluster_radius) if self.cluster_size else 1)
+        cluster = math.ceil(self.cluster_radius) if self.cluster_size else 1
+        return max(1, cluster, HALO if self.sharpness else 1)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,13 @@ class PeakSearch:
     score: str = "score"
     selection: Selection = field(default_factory=Selection)
 
-    def candidates(self) -> pd.DataFrame:
+    def in_region(self, region: Region) -> pd.DataFrame:
         """Find the voxels that reach the threshold and are the maximum of their 3x3x3 neighbourhood.
+
+        Parameters
+        ----------
+        region
+            (z, y, x) slices; its halo is read for its border.
 
         Returns
         -------
@@ -84,17 +95,9 @@ class PeakSearch:
         InputError
             An orientation beyond the rotation list.
         """
-        euler = self.dataset["euler"].isel(template=self.template).values
-        count = int(np.isfinite(euler).all(axis=-1).sum())
-        parts = [self._in_region(region, count) for region in regions(self.dataset)]
-        filled = [part for part in parts if len(part)]
-        return pd.concat(filled, ignore_index=True) if filled else parts[0]
-
-    def _in_region(self, region: Region, list_length: int) -> pd.DataFrame:
-        """Return the candidates of one region, its halo read for its border."""
         outer, inner = grow(region, self.selection.halo, shape_of(self.dataset))
         block = Block(self.dataset, self.template, outer)
-        self._check_rows(block["orientation"], list_length)
+        self._check_rows(block["orientation"])
         above = self._above(block)
         ranked = block.scores(self.score)
         peaks = above & (ranked == maximum_filter(ranked, size=3, mode="constant", cval=-np.inf))
@@ -107,8 +110,9 @@ class PeakSearch:
         frame = pd.DataFrame(places + [s.start for s in outer], columns=["z", "y", "x"])
         return frame.assign(template=self.template, **columns)
 
-    def _check_rows(self, rows: np.ndarray, list_length: int) -> None:
+    def _check_rows(self, rows: np.ndarray) -> None:
         """Refuse an angle map that was made with a longer rotation list."""
+        list_length = int(np.isfinite(self._euler).all(axis=-1).sum())
         largest = int(rows.max(initial=0, where=rows != NOT_SEARCHED))
         if largest >= list_length:
             base = int(self.dataset.attrs.get("angle_base", 0))
@@ -116,6 +120,11 @@ class PeakSearch:
                 f"{source_name(self.dataset)}: angle map has row {largest + base}, "
                 f"list has {list_length} rows"
             )
+
+    @functools.cached_property
+    def _euler(self) -> np.ndarray:
+        """The rotation list (row, 3), NaN-padded."""
+        return np.asarray(self.dataset["euler"].isel(template=self.template).values)
 
     def _above(self, block: Block) -> np.ndarray:
         """Return where the threshold is reached and, with noise correction, the corrected score positive."""
@@ -139,6 +148,9 @@ class PeakSearch:
             allowed &= mask.isel(dict(zip("zyx", outer, strict=True))).values > 0.5
         if "class_id" in self.dataset and self.dataset.sizes["template"] > 1:
             allowed &= block["class_id"] == self.template
+        if self.selection.sharpness is not None:
+            raw = raw_name(self.dataset, self.score)
+            allowed &= top_hat(block, raw) > self.selection.sharpness[self.template]
         return allowed
 
     def _cluster_fits(self, places: np.ndarray, above: np.ndarray) -> np.ndarray:

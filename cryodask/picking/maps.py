@@ -1,5 +1,7 @@
 """A result to pick from: a stored one, a lazy one, or bare score and angle maps."""
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,33 @@ PICKED_VARIABLES = (
     "score", "score_raw", "zscore", "noise", "orientation", "valid", "class_id", "margin",
     "euler", "sigma", "n_rotations", "n_voxels",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """What `pick` is given, by path or as a dataset; the attributes are the parameters of `open_maps`."""
+
+    result: str | Path | xr.Dataset
+    angles: str | Path | None = None
+    angle_list: str | Path | None = None
+    order: Order = "zxz"
+    angle_base: int = 0
+    voxel_size: float | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether another process can open it by its path."""
+        return not isinstance(self.result, xr.Dataset)
+
+    def open(self) -> xr.Dataset:
+        """Open the maps; see `open_maps`."""
+        return open_maps(**vars(self))
+
+
+@functools.lru_cache(maxsize=4)
+def opened(source: MapSource) -> xr.Dataset:
+    """Open a stored source once in this process."""
+    return source.open()
 
 
 def open_maps(

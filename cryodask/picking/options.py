@@ -12,7 +12,7 @@ from cryodask.io.angles import Order
 
 RULES = ("threshold", "sigma", "false_positives", "triangle", "fdr")
 SCORES = ("score", "score_raw", "zscore")
-LATER = "is not in this release"
+LEAST_BINS = 8
 POSITIVE = (
     "sigma", "false_positives", "min_distance", "particle_diameter", "max_particles", "class_id",
     "voxel_size",
@@ -21,13 +21,13 @@ POSITIVE = (
 
 @dataclass(frozen=True)
 class PickOptions:
-    """The options of `pick`, refused on creation where they exclude each other or cannot be served.
+    """The options of `pick`, refused on creation where they exclude each other.
 
     Attributes
     ----------
     threshold, sigma, false_positives, triangle, fdr
         At most one: the score itself; standard deviations above the mean; expected number of noise peaks;
-        the bend of the sorted scores; false discovery rate (refused).
+        the bend of the sorted scores; false discovery rate, told from decoy peaks in the noise map.
     score
         Map that ranks peaks: score, score_raw or zscore.
     min_distance
@@ -46,15 +46,17 @@ class PickOptions:
         "valid": particles whose mask lies inside the tomogram (a bare map does not say: every searched
         voxel); "none"; or angstrom from every face.
     refine
-        "position": sub-voxel by a parabola an axis; "none".
+        "position": sub-voxel by a parabola an axis; "orientation": finer than the rotation list, the place
+        to whole voxels; "both"; "none".
     symmetry
         Point group; None: from the result.
     randomize_symmetry
         Turn each orientation by a random element of the point group.
     independent
-        Which scores count as independent in `false_positives`: "all".
+        Which scores count as independent in `false_positives`: "all", or "effective", as many as the
+        template tells apart.
     top_hat
-        Bins of the sharpness criterion (refused).
+        Bins of the histogram from which the least sharpness of a peak is found.
     angles, angle_list, order, angle_base, voxel_size
         For bare maps alone: angle map (one for each score map), rotation list, order of its columns, number
         the map gives to its first row, voxel size in angstrom where the header has none.
@@ -89,8 +91,8 @@ class PickOptions:
     tomo_name: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_rules()
         self._check_words()
+        self._check_rules()
         for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -109,12 +111,17 @@ class PickOptions:
     @property
     def rules(self) -> dict[str, Any]:
         """The threshold rules by name, the chosen one set."""
-        return {name: getattr(self, name) for name in RULES if name != "fdr"}
+        return {name: getattr(self, name) for name in RULES}
 
     @property
     def has_rule(self) -> bool:
         """Whether a threshold rule was chosen."""
         return any(value is not None and value is not False for value in self.rules.values())
+
+    @property
+    def refines_orientation(self) -> bool:
+        """Whether template and tomogram are needed again."""
+        return self.refine in ("orientation", "both")
 
     @property
     def cluster_range(self) -> tuple[float, float] | None:
@@ -140,23 +147,33 @@ class PickOptions:
             raise InputError(
                 f"choose one of {', '.join(map(_flag, RULES))} (found {', '.join(map(_flag, given))})"
             )
+        if self.independent == "effective" and given not in ([], ["false_positives"]):
+            raise InputError(
+                f"--independent effective: changes --false-positives alone, not {_flag(given[0])}"
+            )
         if self.fdr is not None:
-            raise InputError(f"--fdr {LATER}; use --threshold, --sigma, --false-positives or --triangle")
+            self._check_discovery(self.fdr)
+
+    def _check_discovery(self, rate: float) -> None:
+        if not 0 < rate < 1:
+            raise InputError(f"--fdr {rate:g}: expected a number above 0 and below 1")
+        if self.score == "zscore":
+            raise InputError("--fdr holds score_raw against noise; --score zscore cannot rank with it")
+        if self.cluster_size is not None:
+            raise InputError("--cluster-size counts voxels above a threshold, which --fdr does not have")
 
     def _check_words(self) -> None:
         _expect("score", self.score, SCORES)
-        _expect("refine", self.refine, ("none", "position"), ("orientation", "both"))
-        _expect("independent", self.independent, ("all",), ("effective",))
-        if self.top_hat is not None:
-            raise InputError(f"--top-hat {LATER}; --cluster-size drops peaks that are too sharp")
+        _expect("refine", self.refine, ("none", "position", "orientation", "both"))
+        _expect("independent", self.independent, ("all", "effective"))
+        if self.top_hat is not None and self.top_hat < LEAST_BINS:
+            raise InputError(f"--top-hat {self.top_hat}: expected {LEAST_BINS} bins or more")
 
 
-def _expect(name: str, value: str, now: tuple[str, ...], later: tuple[str, ...] = ()) -> None:
-    """Refuse a word that is unknown, or known but not served yet."""
-    if value in later:
-        raise InputError(f"{_flag(name)} {value} {LATER}; use {' or '.join(now)}")
-    if value not in now:
-        raise InputError(f"{_flag(name)} {value}: expected {', '.join(now)}")
+def _expect(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse an unknown word."""
+    if value not in known:
+        raise InputError(f"{_flag(name)} {value}: expected {', '.join(known)}")
 
 
 def _flag(name: str) -> str:

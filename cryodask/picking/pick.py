@@ -2,27 +2,34 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.angles import Order
-from cryodask.picking.candidates import PeakSearch, Selection
+from cryodask.picking.candidates import Selection
+from cryodask.picking.discovery import decoy_maps, discovery_threshold, floor_threshold, q_values
 from cryodask.picking.exclusion import greedy_peaks
-from cryodask.picking.maps import open_maps
+from cryodask.picking.finder import PeakFinder
+from cryodask.picking.maps import MapSource
 from cryodask.picking.options import PickOptions
 from cryodask.picking.regions import shape_of
-from cryodask.picking.selection_mask import open_mask
+from cryodask.picking.search_job import SearchJob
+from cryodask.picking.sharpness import sharpness_threshold
 from cryodask.picking.table import particle_table, randomized, table_attributes, voxel_size_of
-from cryodask.picking.thresholds import Threshold, choose_threshold, source_name
+from cryodask.picking.thresholds import Threshold, choose_threshold, raw_name, source_name
 
 logger = logging.getLogger(__name__)
 
 Source = str | Path | xr.Dataset
 BARE_SIGMA = 6.0
+BESIDE_OPTIONS = ("result", "job", "executor")
 
 
 def pick(
@@ -53,6 +60,8 @@ def pick(
     voxel_size: float | None = None,
     tomo_num: int | None = None,
     tomo_name: str | None = None,
+    job: SearchJob | None = None,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Choose the particles of one or several search results.
 
@@ -65,6 +74,11 @@ def pick(
         Result store, its dataset, a bare score map, or a list of these, which gives one table.
     **options
         As the attributes of `cryodask.picking.options.PickOptions`, lengths in angstrom.
+    job
+        What made the result, which independent="effective" and refine="orientation" or "both" ask again;
+        `cryodask.pick` and the command line set it.
+    executor
+        Workers that search regions of stored results; None: this process.
 
     Returns
     -------
@@ -75,12 +89,31 @@ def pick(
     Raises
     ------
     InputError
-        Options that exclude each other, are not in this release or do not fit the result.
+        Options that exclude each other or do not fit the result.
     """
-    options = PickOptions(**{name: value for name, value in locals().items() if name != "result"})
-    sources: list[Source] = [result] if isinstance(result, str | Path | xr.Dataset) else list(result)
-    maps = _one_each(options.angles, sources)
-    return _joined([_pick_one(s, a, options) for s, a in zip(sources, maps, strict=True)])
+    given = {name: value for name, value in locals().items() if name not in BESIDE_OPTIONS}
+    options = PickOptions(**given)
+    if job is None and (options.refines_orientation or options.independent == "effective"):
+        word = (
+            "--independent effective" if options.independent == "effective" else f"--refine {options.refine}"
+        )
+        raise InputError(f"{word}: needs the job that made the result; use cryodask.pick or `cryodask pick`")
+    results: list[Source] = [result] if isinstance(result, str | Path | xr.Dataset) else list(result)
+    maps = _one_each(options.angles, results)
+    sources = [_source(r, a, options) for r, a in zip(results, maps, strict=True)]
+    return _joined([_pick_one(source, options, job, executor) for source in sources])
+
+
+def _source(result: Source, angles: str | Path | None, options: PickOptions) -> MapSource:
+    """Return what the maps of one result are opened from."""
+    return MapSource(
+        result=result,
+        angles=angles,
+        angle_list=options.angle_list,
+        order=options.order,
+        angle_base=options.angle_base,
+        voxel_size=options.voxel_size,
+    )
 
 
 def _one_each(angles: Any, sources: Sequence[Source]) -> list[Any]:
@@ -93,16 +126,11 @@ def _one_each(angles: Any, sources: Sequence[Source]) -> list[Any]:
     return maps
 
 
-def _pick_one(source: Source, angles: str | Path | None, options: PickOptions) -> pd.DataFrame:
+def _pick_one(
+    source: MapSource, options: PickOptions, job: SearchJob | None, executor: Executor | None
+) -> pd.DataFrame:
     """Return the table of one result."""
-    dataset = open_maps(
-        source,
-        angles=angles,
-        angle_list=options.angle_list,
-        order=options.order,
-        angle_base=options.angle_base,
-        voxel_size=options.voxel_size,
-    )
+    dataset = source.open()
     if dataset.attrs.get("bare") and options.edge == "valid":
         note = "%s: a bare map does not say where the mask fits, --edge valid keeps every searched voxel"
         logger.info(note, source_name(dataset))
@@ -110,46 +138,84 @@ def _pick_one(source: Source, angles: str | Path | None, options: PickOptions) -
         raise InputError(f"{source_name(dataset)}: --score {options.score}: no such map in the result")
     diameter = options.particle_diameter or _stored_diameter(dataset)
     distance = (options.min_distance or diameter or _no_distance(dataset)) / voxel_size_of(dataset)
-    rules = options.rules
-    if dataset.attrs.get("bare") and not options.has_rule:
-        rules["sigma"] = BARE_SIGMA
-    threshold = choose_threshold(dataset, score=options.score, **rules)
-    candidates = _candidates(dataset, threshold, distance, options)
-    peaks = _chosen(candidates, distance, options)
+    finder = PeakFinder(dataset, source, _selection(dataset, distance, options), options.mask, executor)
+    if options.fdr is None:
+        threshold = _threshold(dataset, options, job)
+        peaks = _accepted(finder.candidates(threshold, options.score), distance, options.score)
+    else:
+        threshold, peaks = _discovered(finder, distance, options.fdr)
+    ranked_by = options.score if options.fdr is None else threshold.name
+    peaks = _limited(peaks, options)
+    if job is not None and options.refines_orientation:
+        refined = job.refine(dataset, peaks, position=options.refine == "both", executor=executor)
+        peaks = refined.sort_values(ranked_by, ascending=False, kind="stable")
     symmetry = options.symmetry or str(dataset.attrs.get("symmetry", "C1"))
     table = particle_table(dataset, peaks, tomo_name=options.tomo_name, tomo_num=options.tomo_num)
     if options.randomize_symmetry:
         table = randomized(table, symmetry, seed=int(dataset.attrs.get("seed", 0)))
-    made = table_attributes(dataset, threshold, score=options.score, symmetry=symmetry, diameter=diameter)
+    made = table_attributes(dataset, threshold, score=ranked_by, symmetry=symmetry, diameter=diameter)
     name = options.tomo_name or str(dataset.attrs.get("tomo_name", "tomogram"))
     table.attrs.update(made, shapes={name: shape_of(dataset)})
     return table
 
 
-def _candidates(
-    dataset: xr.Dataset, threshold: Threshold, distance: float, options: PickOptions
-) -> pd.DataFrame:
-    """Return the candidates of all templates; distances in voxels."""
+def _selection(dataset: xr.Dataset, distance: float, options: PickOptions) -> Selection:
+    """Return the conditions on a peak, without the mask; the distance in voxels."""
     selection = Selection(
-        mask=None if options.mask is None else open_mask(options.mask, dataset),
         edge=options.edge_voxels(voxel_size_of(dataset)),
         cluster_size=options.cluster_range,
         cluster_radius=distance / 2,
     )
+    if options.top_hat is None:
+        return selection
+    name, expected = raw_name(dataset, options.score), options.false_positives or 1.0
     templates = range(dataset.sizes["template"])
-    searches = [PeakSearch(dataset, t, threshold, options.score, selection) for t in templates]
-    return pd.concat([search.candidates() for search in searches], ignore_index=True)
-
-
-def _chosen(candidates: pd.DataFrame, distance: float, options: PickOptions) -> pd.DataFrame:
-    """Return the candidates that keep their distance, of the wanted class, at most so many."""
-    kept = greedy_peaks(
-        candidates[["z", "y", "x"]].to_numpy(float), candidates[options.score].to_numpy(float), distance
+    sharpness = (
+        sharpness_threshold(dataset, name, t, bins=options.top_hat, false_positives=expected)
+        for t in templates
     )
-    peaks = candidates.iloc[kept]
+    return replace(selection, sharpness=tuple(sharpness))
+
+
+def _threshold(dataset: xr.Dataset, options: PickOptions, job: SearchJob | None) -> Threshold:
+    """Return the threshold by the chosen rule, or the default one."""
+    rules = {name: value for name, value in options.rules.items() if name != "fdr"}
+    if dataset.attrs.get("bare") and not options.has_rule:
+        rules["sigma"] = BARE_SIGMA
+    if job is not None and options.independent == "effective":
+        rules["independent"] = job.independent_scores(dataset)
+    return choose_threshold(dataset, score=options.score, **rules)
+
+
+def _accepted(candidates: pd.DataFrame, distance: float, score: str) -> pd.DataFrame:
+    """Return the candidates that keep their distance in voxels, by falling score."""
+    places = candidates[["z", "y", "x"]].to_numpy(float)
+    return candidates.iloc[greedy_peaks(places, candidates[score].to_numpy(float), distance)]
+
+
+def _discovered(finder: PeakFinder, distance: float, rate: float) -> tuple[Threshold, pd.DataFrame]:
+    """Return the peaks within a false discovery rate, and their least score.
+
+    Scores and noise compete: a peak of either counts where it is the higher of the two.
+    """
+    decoy_maps(finder.dataset)
+    floor = floor_threshold(finder.dataset)
+    peaks = []
+    for decoys in (False, True):
+        candidates = finder.candidates(floor, floor.name, decoys=decoys)
+        winners = candidates[candidates["score_raw"] > candidates["noise"]]
+        peaks.append(_accepted(winners, distance, floor.name))
+    scores, decoy_scores = (found[floor.name].to_numpy(float) for found in peaks)
+    q = q_values(scores, decoy_scores)
+    threshold = discovery_threshold(scores, q, rate, finder.dataset.sizes["template"])
+    return threshold, peaks[0].assign(qvalue=q)[np.asarray(q <= rate)]
+
+
+def _limited(peaks: pd.DataFrame, options: PickOptions) -> pd.DataFrame:
+    """Return the peaks of the wanted class, at most so many, with their places as far as asked for."""
     if options.class_id is not None:
         peaks = peaks[peaks["template"] == options.class_id - 1]
-    if options.refine == "none":
+    if options.refine in ("none", "orientation"):
         peaks = peaks.assign(dz=0.0, dy=0.0, dx=0.0)
     return peaks.iloc[: options.max_particles]
 

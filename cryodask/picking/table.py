@@ -11,10 +11,11 @@ from scipy.spatial.transform import Rotation
 from cryodask.errors import InputError
 from cryodask.geometry.euler import euler_from_rotation, rotation_from_euler
 from cryodask.geometry.symmetry import symmetry_group
-from cryodask.io.particle_table import COLUMNS
+from cryodask.io.particle_table import ANGLES, COLUMNS
 from cryodask.picking.thresholds import Threshold, source_name
 
 SYMMETRY_STREAM = 7
+GRID_SCORE = "score_grid"
 
 
 def particle_table(
@@ -27,7 +28,8 @@ def particle_table(
     dataset
         Result the peaks come from.
     peaks
-        template, z, y, x, dz, dy, dx, angle_row and score columns, one row a peak.
+        template, z, y, x, dz, dy, dx, angle_row and score columns, one row a peak; phi, theta, psi in place
+        of the angles of the row, and score_grid, where orientations were refined.
     tomo_name, tomo_num
         Names in place of the result's own.
 
@@ -36,7 +38,7 @@ def particle_table(
     pandas.DataFrame
         The columns of `COLUMNS`; x, y, z 0-based sub-voxel positions, x_a, y_a, z_a angstrom, phi, theta,
         psi zxz degrees, quaternions of the rotation that carries the template into the tomogram, qw >= 0.
-        What the result does not hold is NaN.
+        What the result does not hold is NaN. Refined peaks add score_grid, the raw score before.
     """
     count = len(peaks)
     places = peaks[["x", "y", "z"]].to_numpy(float) + peaks[["dx", "dy", "dz"]].to_numpy(float)
@@ -44,6 +46,9 @@ def particle_table(
     angstrom = places * voxel_size_of(dataset) + origin
     template = peaks["template"].to_numpy(int)
     euler = dataset["euler"].values[template, peaks["angle_row"].to_numpy(int)]
+    if set(ANGLES) <= set(peaks):
+        euler = peaks[ANGLES].to_numpy(float)
+    columns = [*COLUMNS, *(name for name in (GRID_SCORE,) if name in peaks)]
     names = np.array(template_names(dataset), object)
     table = pd.DataFrame(
         {
@@ -54,14 +59,14 @@ def particle_table(
             "angle_row": peaks["angle_row"].to_numpy(int),
             **dict(zip(("x", "y", "z"), places.T, strict=True)),
             **dict(zip(("x_a", "y_a", "z_a"), angstrom.T, strict=True)),
-            **{name: peaks[name].to_numpy(float) for name in COLUMNS if name in _OPTIONAL and name in peaks},
+            **{name: peaks[name].to_numpy(float) for name in columns if name in _OPTIONAL and name in peaks},
         },
         index=pd.RangeIndex(count),
-    ).reindex(columns=list(COLUMNS))
+    ).reindex(columns=columns)
     return with_angles(table, np.asarray(euler, float).reshape(-1, 3))
 
 
-_OPTIONAL = frozenset({"score", "score_raw", "zscore", "noise", "margin"})
+_OPTIONAL = frozenset({"score", "score_raw", "zscore", "noise", "margin", "qvalue", GRID_SCORE})
 
 
 def with_angles(table: pd.DataFrame, euler: np.ndarray) -> pd.DataFrame:

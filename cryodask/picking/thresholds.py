@@ -123,7 +123,9 @@ def raw_name(dataset: xr.Dataset, score: str) -> str:
     return "score_raw" if "score_raw" in dataset else "score"
 
 
-def _noise_values(dataset: xr.Dataset, score: str, false_positives: float) -> list[float]:
+def _noise_values(
+    dataset: xr.Dataset, score: str, false_positives: float, independent: np.ndarray | None
+) -> list[float]:
     """Return the false-positive threshold of every template."""
     missing = [name for name in ("sigma", "n_rotations", "n_voxels") if name not in dataset]
     if missing:
@@ -131,7 +133,8 @@ def _noise_values(dataset: xr.Dataset, score: str, false_positives: float) -> li
             f"{source_name(dataset)}: --false-positives needs {', '.join(missing)} in the result; "
             "use --threshold, --sigma or --triangle"
         )
-    searched = float((dataset["n_voxels"].astype(float) * dataset["n_rotations"]).sum())
+    made = dataset["n_voxels"].values.astype(float) * dataset["n_rotations"].values
+    searched = float((made if independent is None else independent).sum())
     sigmas = np.ones(dataset.sizes["template"]) if score == "zscore" else dataset["sigma"].values
     if not np.all(np.isfinite(sigmas) & (sigmas > 0)):
         raise InputError(
@@ -149,6 +152,7 @@ def choose_threshold(
     sigma: float | None = None,
     false_positives: float | None = None,
     triangle: bool = False,
+    independent: np.ndarray | None = None,
 ) -> Threshold:
     """Turn the one rule that is given into a threshold for each template.
 
@@ -166,6 +170,8 @@ def choose_threshold(
         Expected number of noise peaks, on score_raw (zscore if it ranks).
     triangle
         Take the bend of the sorted scores of the ranking map.
+    independent
+        (template,) number of independent scores, for `false_positives`; None: every score made counts.
 
     Raises
     ------
@@ -182,5 +188,6 @@ def choose_threshold(
         values = tuple(triangle_threshold(dataset, score, t) for t in templates)
         return Threshold(score, values, "triangle")
     expected = 1.0 if false_positives is None else false_positives
-    values = tuple(_noise_values(dataset, score, expected))
-    return Threshold(raw_name(dataset, score), values, f"false_positives = {expected:g}")
+    values = tuple(_noise_values(dataset, score, expected, independent))
+    counted = "" if independent is None else " of the independent scores"
+    return Threshold(raw_name(dataset, score), values, f"false_positives = {expected:g}{counted}")
