@@ -15,7 +15,7 @@ LEVELS = [
     {"picking"},
     {"results"},
     {"jobs", "simulate"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 IMPURE = {"dask", "distributed", "xarray", "zarr", "mrcfile", "starfile", "h5py", "pandas"}

@@ -64,7 +64,7 @@ def write_stopgap(rows: Sequence[MatchParameters], path: Path, *, overwrite: boo
         _check(parameters, cells)
         entry = tuple(cells[column] for column in LIST_COLUMNS)
         template_list = listed.setdefault(entry, path.with_name(f"{path.stem}_templates_{len(listed)}.star"))
-        cells["tlist_name"] = os.path.relpath(template_list.absolute(), cells["rootdir"])
+        cells["tlist_name"] = os.path.relpath(template_list.resolve(), Path(str(cells["rootdir"])).resolve())
         cells["mapdir"] = cells["outputdir"]
         if cells.get("noise_corr") in ("True", "False"):
             cells["noise_corr"] = str(int(cells["noise_corr"] == "True"))
