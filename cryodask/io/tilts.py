@@ -1,28 +1,59 @@
-"""Tilt series from the metadata of any program."""
+"""Tilt series from the metadata of any program, with defocus and dose joined from other files."""
 
+import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from cryodask.errors import InputError
+from cryodask.io.ctf_tables import DefocusTable, read_defocus_text, read_gctf
+from cryodask.io.dose_tables import read_dose
 from cryodask.io.files import require_exists
-from cryodask.io.imod import read_tilt_angles
+from cryodask.io.imod import read_imod_defocus, read_tilt_angles, read_tilt_commands
 from cryodask.io.wedge_list import read_em_wedge_list, read_wedge_list
 from cryodask.optics.tilts import TiltSeries
 
+log = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+ANGLE_SUFFIXES = (".tlt", ".rawtlt", ".txt")
+EXPECTED = ".star, .em, .tlt, .rawtlt, .txt, .com or .defocus"
+# degrees between the angles of two files of one series
+ANGLE_DOUBT = 2.0
+
 
 def read_tilts(
-    path: str | os.PathLike[str], tomo_num: int | None = None, *, tilt_column: int | None = None
+    path: PathLike,
+    tomo_num: int | None = None,
+    *,
+    tilt_column: int | None = None,
+    defocus: PathLike | None = None,
+    dose: PathLike | None = None,
+    tilt_com: PathLike | None = None,
 ) -> TiltSeries:
-    """Read what a file says of one tilt series.
+    """Read what a file, and others named with it, say of one tilt series.
 
     Parameters
     ----------
     path
-        STOPGAP wedge list ``.star`` or ``.em`` (tomo_num, least, greatest angle), or IMOD ``.tlt``,
-        ``.rawtlt`` or ``.txt``, one angle a line.
+        STOPGAP wedge list ``.star`` or ``.em`` (tomo_num, least, greatest angle); IMOD ``.tlt``, ``.rawtlt``
+        or ``.txt``, one angle a line; IMOD ``tilt.com``, which names one of these; IMOD ``.defocus`` with a
+        row a tilt.
     tomo_num
         Selects the rows of a wedge list; may be None where the list holds one tomogram.
     tilt_column
         Column (from 1) of the angle in a text file of several columns.
+    defocus
+        Table in the order of the tilts: IMOD ``.defocus``, Gctf ``.star``, CTFFIND text, or text of one
+        defocus in nanometres a line. It wins over `path`, with the optics that it states.
+    dose
+        Text of one accumulated dose a line, in the order of the tilts. It wins over `path`.
+    tilt_com
+        IMOD ``tilt.com`` with the size of the tomogram and its shift. It wins over `path`.
 
     Returns
     -------
@@ -33,14 +64,100 @@ def read_tilts(
     ------
     InputError
         "no rows for tomo_num 9 (has 17, 18)"; fewer than two tilts; a missing column; more than one column of
-        text without `tilt_column`.
+        text without `tilt_column`; "41 defocus values for 60 tilts".
     """
     path = require_exists(path)
+    tilts = _read_series(path, tomo_num, tilt_column)
+    if tilt_com is not None:
+        tilts = _with_commands(tilts, require_exists(tilt_com))
+    if defocus is not None:
+        tilts = _with_defocus(tilts, path, require_exists(defocus))
+    if dose is not None:
+        tilts = _with_dose(tilts, path, require_exists(dose))
+    return tilts
+
+
+def _read_series(path: Path, tomo_num: int | None, tilt_column: int | None) -> TiltSeries:
     suffix = path.suffix.lower()
-    if suffix == ".star":
-        return read_wedge_list(path, tomo_num)
-    if suffix == ".em":
-        return read_em_wedge_list(path, tomo_num)
-    if suffix in (".tlt", ".rawtlt", ".txt"):
+    if suffix == ".xf":
+        raise InputError(
+            f"{path.name}: alignment transforms hold no tilt angles, give the .tlt file beside it"
+        )
+    if suffix in ANGLE_SUFFIXES:
         return TiltSeries(angles=read_tilt_angles(path, tilt_column))
-    raise InputError(f"{path.name}: unknown tilt file, expected .star, .em, .tlt, .rawtlt or .txt")
+    if suffix == ".com":
+        return _commanded_series(path, tilt_column)
+    readers: dict[str, Callable[[], TiltSeries]] = {
+        ".star": lambda: read_wedge_list(path, tomo_num),
+        ".em": lambda: read_em_wedge_list(path, tomo_num),
+        ".defocus": lambda: _defocus_series(path),
+    }
+    if suffix not in readers:
+        raise InputError(f"{path.name}: unknown tilt file, expected {EXPECTED}")
+    return readers[suffix]()
+
+
+def _commanded_series(path: Path, tilt_column: int | None) -> TiltSeries:
+    """Read the angles that ``tilt.com`` names, beside it, and its geometry."""
+    commands = read_tilt_commands(path)
+    if commands.tilt_file is None:
+        raise InputError(f"{path.name}: no TILTFILE")
+    angles = read_tilt_angles(require_exists(path.parent / commands.tilt_file), tilt_column)
+    return _with_commands(TiltSeries(angles=angles), path)
+
+
+def _defocus_series(path: Path) -> TiltSeries:
+    table = read_imod_defocus(path)
+    if table.angles is None:
+        raise InputError(f"{path.name}: ranges of views, expected a row for every tilt (or give a .tlt file)")
+    return TiltSeries(angles=table.angles, defocus=table.defocus, phase_shift=table.phase_shift)
+
+
+def _with_commands(tilts: TiltSeries, path: Path) -> TiltSeries:
+    commands = read_tilt_commands(path)
+    return replace(tilts, tomogram_shape=commands.tomogram_shape, z_shift=commands.z_shift)
+
+
+def _with_defocus(tilts: TiltSeries, path: Path, source: Path) -> TiltSeries:
+    table = _read_defocus(source)
+    _same_length(table.defocus, "defocus", source, tilts, path)
+    if table.angles is not None:
+        apart = float(np.abs(table.angles - tilts.angles).max())
+        if apart > ANGLE_DOUBT:
+            log.warning(
+                "%s: tilt angles differ by up to %.1f degrees from those of %s; are both in the same order?",
+                source.name,
+                apart,
+                path.name,
+            )
+    stated = table.optics or {}
+    return replace(
+        tilts,
+        defocus=table.defocus,
+        phase_shift=tilts.phase_shift if table.phase_shift is None else table.phase_shift,
+        voltage=stated.get("voltage", tilts.voltage),
+        cs=stated.get("cs", tilts.cs),
+        amplitude_contrast=stated.get("amplitude_contrast", tilts.amplitude_contrast),
+    )
+
+
+def _read_defocus(path: Path) -> DefocusTable:
+    suffix = path.suffix.lower()
+    if suffix == ".defocus":
+        return read_imod_defocus(path)
+    return read_gctf(path) if suffix == ".star" else read_defocus_text(path)
+
+
+def _with_dose(tilts: TiltSeries, path: Path, source: Path) -> TiltSeries:
+    dose = read_dose(source)
+    _same_length(dose, "dose", source, tilts, path)
+    return replace(tilts, exposure=dose)
+
+
+def _same_length(values: np.ndarray, label: str, source: Path, tilts: TiltSeries, path: Path) -> None:
+    if tilts.is_range:
+        raise InputError(f"{source.name}: {label} values need every tilt angle, {path.name} holds a range")
+    if len(values) != len(tilts.angles):
+        raise InputError(
+            f"{source.name}: {len(values)} {label} values for {len(tilts.angles)} tilts ({path.name})"
+        )
