@@ -128,7 +128,7 @@ def test_blocks_cover_every_voxel_once(shape, block):
     assert (seen == 1).all()
 
 
-# the pages of a mapped input count as resident, but are the system's to take back: anonymous memory is what is held
+# pages of a mapped input count as resident but can be taken back: anonymous memory is what is held
 MEASURED = """
 import sys, threading
 from cryodask.io.convert import convert_volume
