@@ -276,10 +276,12 @@ def telling_disk_full() -> Iterator[None]:
         raise
 
 
-def check_same_run(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_run(
+    stored: Mapping[str, Any], now: Mapping[str, Any], run: str = "the unfinished run"
+) -> None:
     """Refuse to resume a run whose parameters or inputs changed, naming the first difference."""
     now = json.loads(json.dumps(now))
     for key in sorted({*stored, *now}):
         before, after = stored.get(key), now.get(key)
         if before != after:
-            raise InputError(f"differs from the unfinished run: {key} {before} -> {after}")
+            raise InputError(f"differs from {run}: {key} {before} -> {after}")

@@ -340,6 +340,16 @@ def test_an_unfinished_run_is_continued_only_as_it_was_begun(project, refused):
     assert "anglist_name" in refused(project.star(), "--resume")
 
 
+def test_a_finished_run_is_skipped_only_as_it_was(project, refused, capsys):
+    execute(open_runs(read_parameters(project.star()), Resources()))
+    assert refused(project.star()) == "scores_0_17.zarr exists; use --overwrite"
+    text = refused(project.star(lp_rad="11"), "--resume")
+    assert text == "differs from the finished scores_0_17.zarr: lp_rad 10 -> 11"
+    assert run(["match-tomogram", str(project.star()), "--resume", *THREADS]) == 0
+    assert "scores_0_17.zarr is finished, skipped" in capsys.readouterr().err
+    assert run(["match-tomogram", str(project.star(lp_rad="11")), "--overwrite", *THREADS]) == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"not a volume", "truncated, expected a header of 1024 bytes, found 12"), (b"\0" * 2000, "")],

@@ -75,6 +75,8 @@ def test_mask_and_region_both_count_and_tiles_without_a_voxel_are_known(job):
 def test_nothing_selected_is_refused_by_name(job):
     with pytest.raises(InputError, match=r"^tomogram_mask: selects no voxel$"):
         area_of(job(tomogram_mask=halves(0, 0)))
+    with pytest.raises(InputError, match=r"^tomogram_mask: holds voxels that are not finite$"):
+        area_of(job(tomogram_mask=halves(0, np.nan)))
     with pytest.raises(InputError, match=r"^region: selects no voxel$"):
         area_of(job(region={"x": [500, 600]}))
 

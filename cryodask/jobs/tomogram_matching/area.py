@@ -110,6 +110,8 @@ def _mask_threshold(path: str, inputs: MatchInputs) -> float:
         if len(values) <= 2:
             values.update(np.unique(read_region(path, region)).tolist())
     label = inputs.parameters.source.label("tomogram_mask")
+    if not np.isfinite(list(values)).all():
+        raise inputs.parameters.source.error(f"{label}: holds voxels that are not finite")
     if len(values) > 2:
         log.warning("%s%s has fractions, cut at 0.5", inputs.parameters.source.place, label)
         return 0.5

@@ -228,7 +228,7 @@ def _check_finished(final: Path, inputs: MatchInputs) -> None:
 
     marks = dict(zarr.open_group(final, mode="r").attrs).get("fingerprint")
     if isinstance(marks, str):
-        check_same_run(json.loads(marks), fingerprint(inputs))
+        check_same_run(json.loads(marks), fingerprint(inputs), f"the finished {final.name}")
 
 
 def _check_disk(runs: Sequence[MatchRun]) -> None:
