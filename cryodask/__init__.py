@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cryodask.io.volume import open_volume
     from cryodask.jobs.tomogram_matching.job import match_tomogram
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
-    from cryodask.picking.pick import pick
+    from cryodask.jobs.tomogram_matching.picks import pick
     from cryodask.results.accessor import open_result
 
 # loaded when first used, so that importing cryodask costs nothing
@@ -22,7 +22,7 @@ _PUBLIC = {
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
     "open_result": ("cryodask.results.accessor", "open_result"),
     "open_volume": ("cryodask.io.volume", "open_volume"),
-    "pick": ("cryodask.picking.pick", "pick"),
+    "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
 }
 

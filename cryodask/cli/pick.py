@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cryodask.cli.options import debug_option, json_option, overwrite_option
+from cryodask.cli.options import cluster_options, debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,11 +60,14 @@ def _cluster_size(
 @click.option("--sigma", type=float, help="Standard deviations above the mean; 6 for bare maps.")
 @click.option("--false-positives", type=float, help="Noise peaks to expect; 1 if no rule is given.")
 @click.option("--triangle", is_flag=True, help="At the bend of the sorted scores.")
-@click.option("--fdr", type=float, help="False discovery rate (not in this release).")
-@click.option("--independent", type=click.Choice(["all", "effective"]), default="all", show_default=True)
+@click.option("--fdr", type=float, help="False discovery rate, by decoys in the noise map.")
+@click.option(
+    "--independent", type=click.Choice(["all", "effective"]), default="all", show_default=True,
+    help="Scores that --false-positives counts: effective needs the template.",
+)  # fmt: skip
 @click.option(
     "--top-hat", type=int, is_flag=False, flag_value=TOP_HAT_BINS, metavar="[BINS]",
-    help="Sharpness (not in this release).",
+    help="Drop blunt peaks: least top-hat from a histogram of BINS (50) bins.",
 )  # fmt: skip
 @click.option("--particle-diameter", type=float, help="Angstrom; from the result if unset.")
 @click.option("--min-distance", type=float, help="Angstrom between particles; the diameter if unset.")
@@ -77,7 +80,7 @@ def _cluster_size(
 )
 @click.option(
     "--refine", type=click.Choice(["none", "position", "orientation", "both"]), default="position",
-    show_default=True,
+    show_default=True, help="Finer than voxel and rotation list; orientation needs template and tomogram.",
 )  # fmt: skip
 @click.option("--symmetry", help="Point group; from the result if unset.")
 @click.option("--randomize-symmetry", is_flag=True, help="Turn each particle to a random symmetry mate.")
@@ -88,6 +91,7 @@ def _cluster_size(
 @click.option("--split-halves", is_flag=True, help="Half sets A and B in turn.")
 @click.option("--compare", "truth", type=FILE, metavar="TRUTH", help="Compare with this particle table.")
 @overwrite_option
+@cluster_options
 @json_option
 @debug_option
 def pick(
@@ -99,6 +103,11 @@ def pick(
     binning: float | None,
     split_halves: bool,
     overwrite: bool,
+    cluster: str,
+    workers: int | None,
+    threads: int | None,
+    memory: str,
+    device: str,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -106,7 +115,6 @@ def pick(
     from cryodask.errors import InputError
     from cryodask.io.files import require_exists, require_new
     from cryodask.io.particles import write_particles
-    from cryodask.picking.pick import pick as pick_particles
 
     if output is None and truth is None:
         raise InputError("-o OUT is required (or --compare TRUTH)")
@@ -118,7 +126,8 @@ def pick(
     for path in outputs.values():
         require_new(path, overwrite=overwrite)
     options["angles"] = options["angles"] or None
-    table = pick_particles(list(results), **options)
+    where = {"where": cluster, "workers": workers, "threads": threads, "memory": memory, "device": device}
+    table = _table(list(results), options, where)
     dialect = _dialect(table, binning, object_number, split_halves)
     comparison = None if truth is None else _compare(table, truth, dialect)
     if output is not None:
@@ -126,6 +135,21 @@ def pick(
     if comparison is not None and output is not None:
         _write_comparison(comparison, outputs)
     _show(table, comparison, outputs, as_json)
+
+
+def _table(results: list[str], options: dict[str, Any], where: dict[str, Any]) -> "pd.DataFrame":
+    """Return the table of the results, made here unless several workers or a cluster are asked for."""
+    from cryodask.cluster import open_cluster, parse_device, parse_memory
+    from cryodask.jobs.tomogram_matching.picks import TomogramPicks
+    from cryodask.picking.pick import pick as pick_particles
+
+    kind, _ = parse_device(where["device"])
+    job = TomogramPicks(kind, float(parse_memory(where["memory"])))
+    alone = max(where["workers"] or 1, where["threads"] or 1) == 1
+    if where["where"] == "local" and kind == "cpu" and alone:
+        return pick_particles(results, job=job, **options)
+    with open_cluster(**where) as client, client.get_executor() as executor:
+        return pick_particles(results, job=job, executor=executor, **options)
 
 
 def _check_dialect(

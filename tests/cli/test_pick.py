@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cryodask.cli.main import run
 from cryodask.cli.pick import FORMATS, pick
 from cryodask.io.particles import read_particles
+from cryodask.io.volume import write_volume
 
 SHAPE = (20, 24, 28)
 PLACES = [(8, 9, 10, 0.9), (14, 18, 21, 0.8), (7, 17, 8, 0.7)]
@@ -96,15 +97,24 @@ def test_json_for_scripts(result, truth):
     assert [row["picks"] for row in facts["at_thresholds"]] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("words", [("--workers", "2"), ("--cluster", "threads", "--workers", "2")])
+def test_workers_find_the_same_particles(result, tmp_path, words):
+    mask = tmp_path / "mask.mrc"
+    write_volume(mask, np.ones(SHAPE, np.float32), voxel_size=8.0)
+    invoke(result, "-o", tmp_path / "one.csv")
+    assert invoke(result, "-o", tmp_path / "two.csv", "--mask", mask, *words).exit_code == 0
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--threshold", "1", "--sigma", "3"], "choose one of --threshold, --sigma, --false-positives"),
-        (["--fdr", "0.05"], "--fdr is not in this release"),
-        (["--top-hat"], "--top-hat is not in this release"),
-        (["--top-hat", "40"], "--top-hat is not in this release"),
-        (["--refine", "both"], "--refine both is not in this release"),
-        (["--independent", "effective"], "--independent effective is not in this release"),
+        (["--fdr", "0.05"], "--fdr needs the noise map for its decoys"),
+        (["--top-hat", "--threshold", "0.1"], "--top-hat 50: no Gaussian fits the noise"),
+        (["--top-hat", "4"], "--top-hat 4: expected 8 bins or more"),
+        (["--refine", "both"], "--refine both needs the parameters of the search"),
+        (["--independent", "effective"], "--independent effective needs the parameters of the search"),
         (["--cluster-size", "1,2,3"], "1,2,3: expected MIN or MIN,MAX"),
         (["--object", "2"], "--object 2: csv has no object, only stopgap, em, dynamo"),
         (["--split-halves"], "--split-halves: csv has no half sets"),

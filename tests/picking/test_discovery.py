@@ -21,7 +21,7 @@ def noisy(make_result):
     """Twenty-four strong particles and noise of the same spread in scores and noise map."""
     result = make_result(PEAKS, shape=SHAPE, sigma=1e-6)
     shape = result.score.shape
-    noise, other = np.random.default_rng(9).normal(0, 0.08, (2, *shape)).astype(np.float32)
+    noise, other = np.random.default_rng(11).normal(0, 0.08, (2, *shape)).astype(np.float32)
     raw = np.maximum(result.score_raw.values, other)
     maps = {"score_raw": raw, "noise": noise, "score": np.maximum(0, raw - noise)}
     for name, values in maps.items():
