@@ -37,7 +37,7 @@ def read_number_rows(path: Path) -> list[tuple[int, list[float]]]:
         try:
             rows.append((number, [float(word) for word in words]))
         except ValueError:
-            if rows or headed:
+            if rows or headed or any(_is_number(word) for word in words):
                 raise InputError(
                     f"{path.name} line {number}: expected numbers, found {line.strip()!r}"
                 ) from None
@@ -45,3 +45,11 @@ def read_number_rows(path: Path) -> list[tuple[int, list[float]]]:
     if not rows:
         raise InputError(f"{path.name}: no rows")
     return rows
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryodask.errors import IncompleteError, InputError, ResourceError
+from cryodask.errors import IncompleteError, InputError
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
+from cryodask.jobs.tomogram_matching.outputs import check_disk, check_existing, check_finished, nearest_folder
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
     calibrate,
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+# of two slots: rotations are split where tiles are fewer, and leave at most so many partial results on the disk
+SPLIT_BELOW, PARTIALS = 8, 13
 
 
 @dataclass
@@ -80,8 +84,12 @@ class MatchRun:
 
     @property
     def scratch_bytes(self) -> float:
-        """Bytes of the filtered tomogram and its spectrum while running."""
-        return 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
+        """Bytes of the filtered tomogram, its spectrum, and a few partial results while running."""
+        spectra = 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
+        if len(self.plan.tiles) >= SPLIT_BELOW:
+            return spectra
+        states = 8 * (1 + self.problem.noise_copies) + 16 * self.problem.moments
+        return spectra + PARTIALS * states * float(np.prod(self.plan.core))
 
     @property
     def working_set(self) -> float:
@@ -173,7 +181,8 @@ def open_runs(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name}: {names.count(name)} rows write this result; give them different names")
-    _check_disk(runs)
+    for folder, size in _needed_bytes(runs).items():
+        check_disk(folder, size)
     return runs
 
 
@@ -190,12 +199,13 @@ def _open_run(
     store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
     files = map_files(inputs, final.parent)
     check_rows_fit(inputs, files)
-    _check_existing(final, store, files, resume=resume, overwrite=overwrite)
+    check_existing(final, store, files, resume=resume, overwrite=overwrite)
     area = search_area(inputs)
     problem = make_problem(inputs, store.constants, resources)
-    is_finished = resume and final.exists()
+    # an unfinished store beside a finished one is an interrupted --overwrite: that is what goes on
+    is_finished = resume and final.exists() and not store.exists()
     if is_finished:
-        _check_finished(final, inputs)
+        check_finished(final, inputs)
     if resume and store.exists():
         plan, before = store.read_plan()
         check_same_run(before, fingerprint(inputs))
@@ -206,51 +216,15 @@ def _open_run(
     )
 
 
-def _check_existing(
-    final: Path, store: RunStore, files: dict[str, Path], *, resume: bool, overwrite: bool
-) -> None:
-    folder = _nearest_folder(final.parent)
-    if not folder.is_dir():
-        raise InputError(f"outputdir = {final.parent}: {folder} is no directory")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"outputdir = {final.parent}: {folder} is not writable")
-    if resume or overwrite:
-        return
-    for path in (final, *files.values()):
-        if path.exists():
-            raise InputError(f"{path.name} exists; use --overwrite")
-    if Path(store.path).exists():
-        raise InputError(f"{Path(store.path).name} is unfinished; use --resume or --overwrite")
-
-
-def _check_finished(final: Path, inputs: MatchInputs) -> None:
-    import zarr
-
-    marks = dict(zarr.open_group(final, mode="r").attrs).get("fingerprint")
-    if isinstance(marks, str):
-        check_same_run(json.loads(marks), fingerprint(inputs), f"the finished {final.name}")
-
-
-def _check_disk(runs: Sequence[MatchRun]) -> None:
+def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
+    """Return the bytes that results, and the scratch of the two runs that overlap, need in each folder."""
     needed: dict[Path, float] = {}
-    for run in runs:
-        if not run.is_finished:
-            folder = _nearest_folder(run.final.parent)
-            needed[folder] = needed.get(folder, 0.0) + run.stored_bytes
-    for folder, size in needed.items():
-        scratch = max((run.scratch_bytes for run in runs), default=0.0) * min(2, len(runs))
-        free = shutil.disk_usage(folder).free
-        if size + scratch > free:
-            raise ResourceError(
-                f"{folder}: the results need {(size + scratch) / 2**30:.3g} GiB, "
-                f"{free / 2**30:.3g} GiB are free"
-            )
-
-
-def _nearest_folder(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
+    left = [run for run in runs if not run.is_finished]
+    for run in left:
+        folder = nearest_folder(run.final.parent)
+        needed[folder] = needed.get(folder, 0.0) + run.stored_bytes
+    scratch = sum(sorted((run.scratch_bytes for run in left), reverse=True)[:2])
+    return {folder: size + scratch for folder, size in needed.items()}
 
 
 def execute(
@@ -305,7 +279,7 @@ def execute(
             size = split_hypotheses(
                 run.problem.hypotheses,
                 tiles=len(run.plan.tiles),
-                slots=slots,
+                slots=slots(),
                 seconds_each=rough_seconds(run.problem, run.plan.block),
                 batch=batch,
             )
@@ -321,15 +295,16 @@ def execute(
 
 
 @contextmanager
-def _executor(client: "Client | None") -> Iterator[tuple[Executor, int]]:
+def _executor(client: "Client | None") -> Iterator[tuple[Executor, Callable[[], int]]]:
+    """Yield where tasks run, and how many run at once: a batch system's workers come and go."""
     client = client or _active_client()
     if client is not None:
         client.wait_for_workers(1)
-        yield client.get_executor(pure=False, retries=2), sum(client.nthreads().values())
+        yield client.get_executor(pure=False, retries=2), lambda: max(1, sum(client.nthreads().values()))
         return
-    slots = os.cpu_count() or 1
-    with ThreadPoolExecutor(slots) as pool:
-        yield pool, slots
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool, lambda: threads
 
 
 def _active_client() -> "Client | None":
