@@ -10,7 +10,7 @@ from cryodask.errors import InputError
 from cryodask.io.files import require_exists
 from cryodask.io.star import read_star_table, star_numbers
 from cryodask.io.text_numbers import read_number_rows
-from cryodask.io.tilt_checks import NANOMETRE, mean_defocus
+from cryodask.io.tilt_checks import NANOMETRE, checked_defocus, mean_defocus
 
 # number, two defoci, azimuth, phase shift; what follows differs between versions
 CTFFIND_COLUMNS = 5
@@ -24,7 +24,6 @@ GCTF_OPTICS = {
     "cs": "rlnSphericalAberration",
     "amplitude_contrast": "rlnAmplitudeContrast",
 }
-PLAUSIBLE_NANOMETRES = (100.0, 20000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ def read_defocus_text(path: Path) -> DefocusTable:
     Raises
     ------
     InputError
-        Another number of columns; values that cannot be nanometres.
+        Another number of columns; values that cannot be nanometres or, from CTFFIND, angstrom.
     """
     rows = read_number_rows(path)
     columns = len(rows[0][1])
@@ -82,7 +81,7 @@ def read_defocus_text(path: Path) -> DefocusTable:
             raise InputError(f"{path.name} line {line}: expected {columns} numbers, found {len(found)}")
     values = np.array([found for _, found in rows])
     if columns == 1:
-        return DefocusTable(defocus=_from_nanometres(path, values[:, 0]))
+        return DefocusTable(defocus=checked_defocus(path, NANOMETRE * values[:, 0]))
     if columns < CTFFIND_COLUMNS:
         place = f"{path.name} line {rows[0][0]}"
         raise InputError(f"{place}: {columns} numbers, expected 1 (defocus in nm) or the columns of CTFFIND")
@@ -91,16 +90,6 @@ def read_defocus_text(path: Path) -> DefocusTable:
         phase_shift=np.degrees(values[:, 4]),
         optics=_ctffind_optics(path),
     )
-
-
-def _from_nanometres(path: Path, values: np.ndarray) -> np.ndarray:
-    least, greatest = PLAUSIBLE_NANOMETRES
-    median = float(np.median(values))
-    if not least <= median <= greatest:
-        raise InputError(
-            f"{path.name}: median defocus {median:g}, expected nanometres ({least:g} to {greatest:g})"
-        )
-    return values * NANOMETRE
 
 
 def _ctffind_optics(path: Path) -> dict[str, float]:

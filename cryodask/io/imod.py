@@ -121,12 +121,11 @@ def read_imod_defocus(path: Path) -> DefocusTable:
         log.info("%s: cut-on frequencies are ignored", path.name)
     table = np.array(sorted(values for _, values in rows))
     defocus = NANOMETRE * table[:, 4]
-    if flags & ASTIGMATISM:
-        defocus = mean_defocus(path, defocus, NANOMETRE * table[:, 5])
+    second = NANOMETRE * table[:, 5] if flags & ASTIGMATISM else defocus
     views = _views(path, table)
     middles = table[:, :2].mean(axis=1)
     return DefocusTable(
-        defocus=np.interp(views, middles, defocus),
+        defocus=np.interp(views, middles, mean_defocus(path, defocus, second)),
         phase_shift=_phase_shift(flags, table, views, middles),
         angles=_angles(flags, table, views),
     )

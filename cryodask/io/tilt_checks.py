@@ -14,6 +14,7 @@ NANOMETRE = 10.0
 STEEPEST = 90.0
 # angstrom; the search takes the mean defocus of a tilt
 ASTIGMATISM_LIMIT = 3000.0
+PLAUSIBLE_MICROMETRES = (0.002, 25.0)
 
 
 def checked_angles(path: Path, angles: np.ndarray) -> np.ndarray:
@@ -32,9 +33,35 @@ def checked_angles(path: Path, angles: np.ndarray) -> np.ndarray:
     return angles
 
 
+def checked_defocus(path: Path, defocus: np.ndarray) -> np.ndarray:
+    """Return defocus (T,) in angstrom if it can be that of a tilt series; warn of overfocus.
+
+    Raises
+    ------
+    InputError
+        The median is no defocus of any microscopy, so the unit is another one.
+    """
+    median = float(np.median(defocus))
+    least, greatest = PLAUSIBLE_MICROMETRES
+    if median and not least <= abs(median) / MICROMETRE <= greatest:
+        raise InputError(
+            f"{path.name}: median defocus {median / MICROMETRE:g} µm, expected {least:g} to {greatest:g} µm"
+            " (another unit?)"
+        )
+    if median < 0:
+        log.warning("%s: defocus is negative, expected positive for underfocus", path.name)
+    return defocus
+
+
 def mean_defocus(path: Path, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the mean (T,) of the two defoci of each tilt, angstrom, and warn of strong astigmatism."""
+    """Return the mean (T,) of the two defoci of each tilt, angstrom, and warn of strong astigmatism.
+
+    Raises
+    ------
+    InputError
+        As `checked_defocus`.
+    """
     apart = float(np.abs(first - second).max())
     if apart > ASTIGMATISM_LIMIT:
         log.warning("%s: astigmatism up to %.2f µm is ignored", path.name, apart / MICROMETRE)
-    return (first + second) / 2
+    return checked_defocus(path, (first + second) / 2)

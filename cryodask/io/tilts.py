@@ -13,6 +13,10 @@ from cryodask.io.ctf_tables import DefocusTable, read_defocus_text, read_gctf
 from cryodask.io.dose_tables import read_dose
 from cryodask.io.files import require_exists
 from cryodask.io.imod import read_imod_defocus, read_tilt_angles, read_tilt_commands
+from cryodask.io.mdoc import read_mdoc
+from cryodask.io.relion_tomograms import TILT_COLUMNS, read_relion_series, read_relion_tilts
+from cryodask.io.star import read_star_text
+from cryodask.io.warp import read_warp
 from cryodask.io.wedge_list import read_em_wedge_list, read_wedge_list
 from cryodask.optics.tilts import TiltSeries
 
@@ -21,7 +25,7 @@ log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 ANGLE_SUFFIXES = (".tlt", ".rawtlt", ".txt")
-EXPECTED = ".star, .em, .tlt, .rawtlt, .txt, .com or .defocus"
+EXPECTED = ".star, .em, .tlt, .rawtlt, .txt, .com, .defocus, .mdoc or .xml"
 # degrees between the angles of two files of one series
 ANGLE_DOUBT = 2.0
 
@@ -30,6 +34,7 @@ def read_tilts(
     path: PathLike,
     tomo_num: int | None = None,
     *,
+    tomo_name: str | None = None,
     tilt_column: int | None = None,
     defocus: PathLike | None = None,
     dose: PathLike | None = None,
@@ -42,16 +47,21 @@ def read_tilts(
     path
         STOPGAP wedge list ``.star`` or ``.em`` (tomo_num, least, greatest angle); IMOD ``.tlt``, ``.rawtlt``
         or ``.txt``, one angle a line; IMOD ``tilt.com``, which names one of these; IMOD ``.defocus`` with a
-        row a tilt.
+        row a tilt; SerialEM ``.mdoc`` (sorted by tilt); Warp ``.xml``; RELION 5 ``tomograms.star``
+        or one of the tilt-series files that it names.
     tomo_num
-        Selects the rows of a wedge list; may be None where the list holds one tomogram.
+        Selects the rows of a wedge list; may be None where the list holds one tomogram. In a
+        ``tomograms.star``, without `tomo_name`: the row whose name ends in this number.
+    tomo_name
+        Selects the row of a ``tomograms.star``; may be None where there is one.
     tilt_column
         Column (from 1) of the angle in a text file of several columns.
     defocus
         Table in the order of the tilts: IMOD ``.defocus``, Gctf ``.star``, CTFFIND text, or text of one
         defocus in nanometres a line. It wins over `path`, with the optics that it states.
     dose
-        Text of one accumulated dose a line, in the order of the tilts. It wins over `path`.
+        Text of one accumulated dose a line, in the order of the tilts, or an ``.mdoc``, whose tilts are
+        paired with those of `path` by rising angle. It wins over `path`.
     tilt_com
         IMOD ``tilt.com`` with the size of the tomogram and its shift. It wins over `path`.
 
@@ -67,7 +77,7 @@ def read_tilts(
         text without `tilt_column`; "41 defocus values for 60 tilts".
     """
     path = require_exists(path)
-    tilts = _read_series(path, tomo_num, tilt_column)
+    tilts = _read_series(path, tomo_num, tomo_name, tilt_column)
     if tilt_com is not None:
         tilts = _with_commands(tilts, require_exists(tilt_com))
     if defocus is not None:
@@ -77,7 +87,9 @@ def read_tilts(
     return tilts
 
 
-def _read_series(path: Path, tomo_num: int | None, tilt_column: int | None) -> TiltSeries:
+def _read_series(
+    path: Path, tomo_num: int | None, tomo_name: str | None, tilt_column: int | None
+) -> TiltSeries:
     suffix = path.suffix.lower()
     if suffix == ".xf":
         raise InputError(
@@ -88,13 +100,29 @@ def _read_series(path: Path, tomo_num: int | None, tilt_column: int | None) -> T
     if suffix == ".com":
         return _commanded_series(path, tilt_column)
     readers: dict[str, Callable[[], TiltSeries]] = {
-        ".star": lambda: read_wedge_list(path, tomo_num),
+        ".star": lambda: _read_star(path, tomo_num, tomo_name),
         ".em": lambda: read_em_wedge_list(path, tomo_num),
         ".defocus": lambda: _defocus_series(path),
+        ".mdoc": lambda: read_mdoc(path),
+        ".xml": lambda: read_warp(path),
     }
     if suffix not in readers:
         raise InputError(f"{path.name}: unknown tilt file, expected {EXPECTED}")
     return readers[suffix]()
+
+
+def _read_star(path: Path, tomo_num: int | None, tomo_name: str | None) -> TiltSeries:
+    """Read a STAR file as what its columns say it is; one of no known kind as a wedge list."""
+    columns = {column for table in read_star_text(path).values() for column in table.columns}
+    if "rlnTomoName" in columns:
+        return read_relion_tilts(path, tomo_name, tomo_num)
+    if columns & set(TILT_COLUMNS):
+        return read_relion_series(path)
+    if "tilt_angle" not in columns and "rlnDefocusU" in columns:
+        raise InputError(
+            f"{path.name}: defocus without tilt angles, give a tilt file and this as its defocus"
+        )
+    return read_wedge_list(path, tomo_num)
 
 
 def _commanded_series(path: Path, tilt_column: int | None) -> TiltSeries:
@@ -122,14 +150,7 @@ def _with_defocus(tilts: TiltSeries, path: Path, source: Path) -> TiltSeries:
     table = _read_defocus(source)
     _same_length(table.defocus, "defocus", source, tilts, path)
     if table.angles is not None:
-        apart = float(np.abs(table.angles - tilts.angles).max())
-        if apart > ANGLE_DOUBT:
-            log.warning(
-                "%s: tilt angles differ by up to %.1f degrees from those of %s; are both in the same order?",
-                source.name,
-                apart,
-                path.name,
-            )
+        _doubt(float(np.abs(table.angles - tilts.angles).max()), source, path)
     stated = table.optics or {}
     return replace(
         tilts,
@@ -149,9 +170,29 @@ def _read_defocus(path: Path) -> DefocusTable:
 
 
 def _with_dose(tilts: TiltSeries, path: Path, source: Path) -> TiltSeries:
-    dose = read_dose(source)
+    dose = _mdoc_dose(tilts, path, source) if source.suffix.lower() == ".mdoc" else read_dose(source)
     _same_length(dose, "dose", source, tilts, path)
     return replace(tilts, exposure=dose)
+
+
+def _mdoc_dose(tilts: TiltSeries, path: Path, source: Path) -> np.ndarray:
+    recorded = read_mdoc(source)
+    if recorded.exposure is None:
+        raise InputError(f"{source.name}: no dose (ExposureDose)")
+    _same_length(recorded.exposure, "dose", source, tilts, path)
+    order = np.argsort(tilts.angles, kind="stable")
+    apart = recorded.angles - tilts.angles[order]
+    # the sample may lie tilted on the stage, so a common offset is no doubt
+    _doubt(float(np.abs(apart - np.median(apart)).max()), source, path)
+    dose = np.empty_like(recorded.exposure)
+    dose[order] = recorded.exposure
+    return dose
+
+
+def _doubt(apart: float, source: Path, path: Path) -> None:
+    if apart > ANGLE_DOUBT:
+        text = "%s: tilt angles differ by up to %.1f degrees from those of %s; one series, in the same order?"
+        log.warning(text, source.name, apart, path.name)
 
 
 def _same_length(values: np.ndarray, label: str, source: Path, tilts: TiltSeries, path: Path) -> None:

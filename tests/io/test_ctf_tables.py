@@ -7,6 +7,8 @@ from cryodask.errors import InputError
 from cryodask.io.ctf_tables import read_defocus_text
 from cryodask.io.tilts import read_tilts
 
+GCTF = "data_\nloop_\n_rlnDefocusU\n_rlnDefocusV\n"
+
 
 @pytest.fixture
 def series(shared_data):
@@ -71,11 +73,12 @@ def test_fewer_defoci_than_tilts(series, tmp_path):
         ("dose", "d.txt", "1\n-2\n", r"d.txt line 2: dose -2, expected 0 or more"),
         ("dose", "d.txt", "1 2\n2 3\n", r"d.txt line 1: 2 numbers, expected 1 \(accumulated dose\)"),
         ("dose", "d.txt", "3\n3\n", r"d.txt: dose 3 at every tilt, expected the dose accumulated by its end"),
+        ("defocus", "d.txt", "30830\n30840\n", r"d.txt: median defocus 30.835 µm, expected 0.002 to 25 µm"),
         (
             "defocus",
-            "d.txt",
-            "30830\n30840\n",
-            r"d.txt: median defocus 30835, expected nanometres \(100 to 20000",
+            "d.star",
+            GCTF + "3.5 3.5\n3 3\n",
+            r"d.star: median defocus 0.000325 µm, expected 0.002 to",
         ),
         ("defocus", "d.txt", "1 2 3\n2 3 4\n", r"d.txt line 1: 3 numbers, expected 1 \(defocus in nm\) or"),
         ("defocus", "d.txt", "1 2 3 4 5\n2 3\n", r"d.txt line 2: expected 5 numbers, found 2"),
@@ -83,7 +86,7 @@ def test_fewer_defoci_than_tilts(series, tmp_path):
         (
             "defocus",
             "d.star",
-            "data_\nloop_\n_rlnDefocusU\n_rlnDefocusV\n1 x\n",
+            GCTF + "1 x\n",
             r"d.star line 5: rlnDefocusV = x, expected a number",
         ),
     ],
@@ -101,3 +104,10 @@ def test_a_range_takes_no_table(series):
         InputError, match=r"defocus values need every tilt angle, wedge_list.em holds a range"
     ):
         read_tilts(wedge, 18, defocus=series / "018_gctf.star")
+
+
+def test_overfocus_is_told(tmp_path, caplog):
+    (tmp_path / "a.tlt").write_text("-3\n3\n")
+    (tmp_path / "g.star").write_text(GCTF + "-30000 -31000\n-30000 -30000\n")
+    assert read_tilts(tmp_path / "a.tlt", defocus=tmp_path / "g.star").defocus.tolist() == [-30500, -30000]
+    assert "g.star: defocus is negative, expected positive for underfocus" in caplog.text

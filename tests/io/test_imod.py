@@ -83,7 +83,7 @@ def test_another_order_of_tilts_is_doubted(project, tmp_path, caplog):
     angles = np.loadtxt(project / "test_angles.rawtlt")
     np.savetxt(tmp_path / "a.tlt", angles[::-1])
     read_tilts(tmp_path / "a.tlt", defocus=project / "test_imod.defocus")
-    assert "differ by up to 102.0 degrees from those of a.tlt; are both in the same order?" in caplog.text
+    assert "differ by up to 102.0 degrees from those of a.tlt; one series, in the same order?" in caplog.text
 
 
 @pytest.mark.parametrize(

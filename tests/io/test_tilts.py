@@ -140,3 +140,41 @@ def test_strong_astigmatism_and_steep_tilts_are_told(tmp_path, caplog):
     (tmp_path / "a.tlt").write_text("0\n91\n")
     with pytest.raises(InputError, match=r"a.tlt: tilt angle 91, expected -90 to 90 degrees"):
         read_tilts(tmp_path / "a.tlt")
+
+
+def test_any_tilt_file_becomes_a_wedge_list(shared_data, tmp_path):
+    folder = shared_data / "tomogram_matching"
+    project = folder / "relion5_project"
+    series = folder / "tilt_metadata/TS_018"
+    sources = {
+        1: read_tilts(project / "warptools_xml_example/gs04_ts_003.xml"),
+        2: read_tilts(project / "relion5_project_example/Tomograms/job009/tomograms.star", 107),
+        3: read_tilts(series / "018.mdoc"),
+        4: read_tilts(project / "test_imod.defocus", dose=project / "test_dose.txt"),
+    }
+    write_wedge_list(tmp_path / "w.star", sources)
+    for number, tilts in sources.items():
+        # a wedge list has no place for these two
+        kept = dataclasses.replace(tilts, voxel_size=None, defocus_hand=None)
+        assert_same_series(read_tilts(tmp_path / "w.star", number), kept)
+
+
+def test_files_of_ts_018_give_its_wedge_list(metadata):
+    folder = metadata / "TS_018"
+    tilts = read_tilts(folder / "tilt.com", defocus=folder / "018_gctf.star")
+    expected = read_tilts(metadata / "wedgeutils_data/wedge_list_018.star")
+    assert_same_series(dataclasses.replace(tilts, pixel_size=2.4), expected)
+
+
+@pytest.mark.parametrize("unit", [1e4, 1e-4])
+def test_defocus_of_another_unit_is_refused(tmp_path, unit):
+    (tmp_path / "w.star").write_text(
+        f"data_\nloop_\n_tomo_num\n_tilt_angle\n_defocus\n1 0 {3 * unit}\n1 2 {3 * unit}\n"
+    )
+    with pytest.raises(InputError, match=r"w.star: median defocus .* µm, expected 0.002 to 25 µm"):
+        read_tilts(tmp_path / "w.star")
+
+
+def test_defocus_table_as_tilt_file(metadata):
+    with pytest.raises(InputError, match=r"018_gctf.star: defocus without tilt angles, give a tilt file and"):
+        read_tilts(metadata / "TS_018/018_gctf.star")
