@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryodask.errors import InputError
 from cryodask.io.tilts import read_tilts
@@ -119,6 +121,33 @@ def test_wedge_lists_written_are_read_back(metadata, tmp_path):
         assert_same_series(read_tilts(tmp_path / "w.star", number), tilts)
     with pytest.raises(InputError, match=r"w.star exists; use --overwrite"):
         write_wedge_list(tmp_path / "w.star", series)
+
+
+@st.composite
+def tilt_series(draw):
+    angles = draw(st.lists(st.floats(-90, 90), min_size=2, max_size=6))
+
+    def column(low, high):
+        return draw(st.none() | st.lists(st.floats(low, high), min_size=len(angles), max_size=len(angles)))
+
+    return TiltSeries(
+        angles=angles,
+        exposure=column(0, 400),
+        defocus=column(1e3, 1e5),
+        phase_shift=column(0, 180),
+        pixel_size=draw(st.none() | st.floats(0.5, 10)),
+        tomogram_shape=draw(st.none() | st.tuples(*[st.integers(1, 10**5)] * 3)),
+        z_shift=draw(st.floats(-1e3, 1e3)),
+    )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.dictionaries(st.integers(0, 10**6), tilt_series(), min_size=1, max_size=3))
+def test_any_series_side_by_side_keep_their_own_columns(tmp_path_factory, series):
+    path = tmp_path_factory.mktemp("wedge") / "w.star"
+    write_wedge_list(path, series)
+    for number, tilts in series.items():
+        assert_same_series(read_tilts(path, number), tilts)
 
 
 def test_wedge_list_without_geometry_says_what_peers_need(tmp_path, caplog):
