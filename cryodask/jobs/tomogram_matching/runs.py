@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-# of two slots: rotations are split where tiles are fewer, and leave at most so many partial results on the disk
+# with two slots rotations are split where tiles are fewer, and leave at most so many partials on the disk
 SPLIT_BELOW, PARTIALS = 8, 13
 
 
