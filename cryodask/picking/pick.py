@@ -196,19 +196,20 @@ def _accepted(candidates: pd.DataFrame, distance: float, score: str) -> pd.DataF
 def _discovered(finder: PeakFinder, distance: float, rate: float) -> tuple[Threshold, pd.DataFrame]:
     """Return the peaks within a false discovery rate, and their least score.
 
-    Scores and noise compete: a peak of either counts where it is the higher of the two.
+    Scores and noise compete, at a voxel and within the distance: the flank of a particle makes neither a
+    false peak nor a decoy.
     """
     decoy_maps(finder.dataset)
     floor = floor_threshold(finder.dataset)
-    peaks = []
-    for decoys in (False, True):
-        candidates = finder.candidates(floor, floor.name, decoys=decoys)
-        winners = candidates[candidates["score_raw"] > candidates["noise"]]
-        peaks.append(_accepted(winners, distance, floor.name))
-    scores, decoy_scores = (found[floor.name].to_numpy(float) for found in peaks)
-    q = q_values(scores, decoy_scores)
+    both = (finder.candidates(floor, floor.name, decoys=d).assign(decoy=d) for d in (False, True))
+    candidates = pd.concat(both, ignore_index=True)
+    winners = candidates[candidates["score_raw"] > candidates["noise"]]
+    accepted = _accepted(winners, distance, floor.name)
+    peaks, decoys = accepted[~accepted["decoy"]], accepted[accepted["decoy"]]
+    scores = peaks[floor.name].to_numpy(float)
+    q = q_values(scores, decoys[floor.name].to_numpy(float))
     threshold = discovery_threshold(scores, q, rate, finder.dataset.sizes["template"])
-    return threshold, peaks[0].assign(qvalue=q)[np.asarray(q <= rate)]
+    return threshold, peaks.drop(columns="decoy").assign(qvalue=q)[np.asarray(q <= rate)]
 
 
 def _limited(peaks: pd.DataFrame, options: PickOptions) -> pd.DataFrame:
