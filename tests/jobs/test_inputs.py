@@ -123,3 +123,27 @@ def test_viewing_directions_number_what_an_axial_mask_needs_once():
     assert numbers.max() + 1 == len(pairs)
     for number in range(len(pairs)):
         assert len(np.unique(np.round(angles[numbers == number, 1:], 6), axis=0)) == 1
+
+
+def test_imod_tilts_take_defocus_dose_and_size_from_the_files_beside_them(job, shared_data, caplog):
+    folder = shared_data / "tomogram_matching" / "tilt_metadata" / "TS_018"
+    files = {"defocus_file": "018_gctf.star", "dose_file": "018_corrected_dose.txt", "tilt_com": "tilt.com"}
+    companions = {key: str(folder / name) for key, name in files.items()}
+    tilts = load_inputs(job(tilts=str(folder / "018.tlt"), **companions)).tilts
+    assert (len(tilts.angles), tilts.z_shift) == (60, 100.0)
+    assert tilts.tomogram_shape == (1800, 4096, 4096)
+    assert tilts.defocus[0] == pytest.approx(35152.38, abs=0.01)
+    assert tilts.exposure.max() > 100
+    assert any("the wedge list / binning says 1800,4096,4096" in message for message in caplog.messages)
+    with pytest.raises(
+        InputError, match=r"^dose_file = d\.txt: needs the tilts it belongs to, a file in tilts$"
+    ):
+        job(tilts=[-60, 60], dose_file="d.txt")
+
+
+def test_a_relion_star_gives_tilts_and_voxel_size(job, shared_data):
+    project = shared_data / "tomogram_matching" / "relion5_project" / "relion5_project_example"
+    tilts = str(project / "Tomograms" / "job009" / "tomograms.star")
+    found = load_inputs(job(tilts=tilts, tomo_name="tomo200528_107", header_voxel_size=None))
+    assert found.voxel_size == pytest.approx(14.0, abs=1e-3)
+    assert len(found.tilts.angles) > 30

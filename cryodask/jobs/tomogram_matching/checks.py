@@ -96,6 +96,10 @@ def _check_wedge(parameters: "MatchParameters") -> None:
         raise source.wrong("tilts", list(tilts), "expected [min, max] with -90 <= min < max <= 90")
     if parameters.wedge == "slices" and not isinstance(tilts, str):
         raise source.wrong("wedge", "slices", f"needs every tilt's angle, a file in {source.label('tilts')}")
+    for key in ("defocus_file", "dose_file", "tilt_com"):
+        if getattr(parameters, key) and not isinstance(tilts, str):
+            name = getattr(parameters, key)
+            raise source.wrong(key, name, f"needs the tilts it belongs to, a file in {source.label('tilts')}")
 
 
 def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None = None) -> None:
@@ -189,6 +193,9 @@ def check_files(parameters: "MatchParameters") -> None:
         "tomogram": parameters.tomogram,
         "tomogram_mask": parameters.tomogram_mask,
         "tilts": parameters.tilts,
+        "defocus_file": parameters.defocus_file,
+        "dose_file": parameters.dose_file,
+        "tilt_com": parameters.tilt_com,
         "template": parameters.template,
         "mask": parameters.mask,
         "angles.file": parameters.angles.file,

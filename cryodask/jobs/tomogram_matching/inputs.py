@@ -117,8 +117,15 @@ def _load_tilts(parameters: "MatchParameters") -> TiltSeries | None:
         return None
     if isinstance(given, str):
         with parameters.source.placed("tilts"):
-            path = parameters.locate(given)
-            tilts = read_tilts(path, parameters.tomo_num, tilt_column=parameters.tilt_column)
+            tilts = read_tilts(
+                parameters.locate(given),
+                parameters.tomo_num,
+                tomo_name=parameters.tomo_name,
+                tilt_column=parameters.tilt_column,
+                defocus=_located(parameters, parameters.defocus_file),
+                dose=_located(parameters, parameters.dose_file),
+                tilt_com=_located(parameters, parameters.tilt_com),
+            )
     else:
         tilts = TiltSeries(angles=np.array(given, dtype=np.float64), is_range=True)
     if len(tilts.angles) < 2:
@@ -126,12 +133,18 @@ def _load_tilts(parameters: "MatchParameters") -> TiltSeries | None:
     return tilts.with_sign(parameters.tilt_sign)
 
 
+def _located(parameters: "MatchParameters", name: str | None) -> str | None:
+    return parameters.locate(name) if name else None
+
+
 def _voxel_size(parameters: "MatchParameters", header: VolumeHeader, tilts: TiltSeries | None) -> float:
     """Take the voxel size from parameters, wedge list or header, and hold these against each other."""
     known = {}
     if parameters.voxel_size:
         known["voxel_size"] = parameters.voxel_size
-    if tilts is not None and tilts.pixel_size:
+    if tilts is not None and tilts.voxel_size:
+        known["tilt metadata"] = tilts.voxel_size
+    elif tilts is not None and tilts.pixel_size:
         known["pixelsize x binning"] = tilts.pixel_size * parameters.binning
     if header.voxel_size:
         known["header"] = header.voxel_size

@@ -53,6 +53,9 @@ class MatchParameters(Settings):
     tomogram_mask: str | None = None
     tilts: str | Interval | None = None
     tilt_column: Annotated[int, Field(ge=1)] | None = None
+    defocus_file: str | None = None
+    dose_file: str | None = None
+    tilt_com: str | None = None
     template: str
     templates: tuple[TemplateSettings, ...] = ()
     mask: str | SphereMask

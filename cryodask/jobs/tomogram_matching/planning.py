@@ -218,6 +218,9 @@ def input_files(inputs: MatchInputs) -> dict[str, str]:
         "mask": parameters.mask,
         "tomogram_mask": parameters.tomogram_mask,
         "tilts": parameters.tilts,
+        "defocus_file": parameters.defocus_file,
+        "dose_file": parameters.dose_file,
+        "tilt_com": parameters.tilt_com,
         "angles.file": parameters.angles.file,
     }
     return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
