@@ -148,7 +148,7 @@ def _table(results: list[str], options: dict[str, Any], where: dict[str, Any]) -
     alone = max(where["workers"] or 1, where["threads"] or 1) == 1
     if where["where"] == "local" and kind == "cpu" and alone:
         return pick_particles(results, job=job, **options)
-    with open_cluster(**where) as client, client.get_executor() as executor:
+    with open_cluster(**where) as client, client.get_executor(pure=False) as executor:
         return pick_particles(results, job=job, executor=executor, **options)
 
 

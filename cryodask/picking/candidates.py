@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from cryodask.errors import InputError
-from cryodask.picking.regions import NOT_SEARCHED, Block, Region, grow, shape_of
+from cryodask.picking.regions import NOT_SEARCHED, Block, Region, grow, read_here, shape_of
 from cryodask.picking.sharpness import HALO, top_hat
 from cryodask.picking.subvoxel import parabola_offset
 from cryodask.picking.thresholds import Threshold, raw_name, source_name
@@ -124,7 +124,7 @@ class PeakSearch:
     @functools.cached_property
     def _euler(self) -> np.ndarray:
         """The rotation list (row, 3), NaN-padded."""
-        return np.asarray(self.dataset["euler"].isel(template=self.template).values)
+        return read_here(self.dataset["euler"].isel(template=self.template))
 
     def _above(self, block: Block) -> np.ndarray:
         """Return where the threshold is reached and, with noise correction, the corrected score positive."""
@@ -145,7 +145,7 @@ class PeakSearch:
                 inside = np.minimum(index, size - 1 - index) >= float(edge)
                 allowed &= inside.reshape([-1 if a == axis else 1 for a in range(3)])
         if mask is not None:
-            allowed &= mask.isel(dict(zip("zyx", outer, strict=True))).values > 0.5
+            allowed &= read_here(mask.isel(dict(zip("zyx", outer, strict=True)))) > 0.5
         if "class_id" in self.dataset and self.dataset.sizes["template"] > 1:
             allowed &= block["class_id"] == self.template
         if self.selection.sharpness is not None:

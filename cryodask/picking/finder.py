@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import dask
 import pandas as pd
 import xarray as xr
 
@@ -93,6 +92,4 @@ class _Order:
 
 def _search_stored(source: MapSource, mask: str | None, order: _Order, region: Region) -> pd.DataFrame:
     """Search one region in a worker, which opens result and mask by their paths."""
-    # A worker's own thread reads; the cluster's scheduler has its hands full with regions.
-    with dask.config.set(scheduler="synchronous"):
-        return order.on(opened(source), mask).in_region(region)
+    return order.on(opened(source), mask).in_region(region)

@@ -55,6 +55,14 @@ def grow(region: Region, halo: int, shape: tuple[int, int, int]) -> tuple[Region
     return (outer[0], outer[1], outer[2]), (inner[0], inner[1], inner[2])
 
 
+def read_here(values: xr.Variable | xr.DataArray) -> np.ndarray:
+    """Return the values of a lazy map, read by this process.
+
+    In a worker of a cluster the task would otherwise wait for tasks of its own.
+    """
+    return np.asarray(values.compute(scheduler="threads").values)
+
+
 class Block:
     """One region of the maps of one template; each map is read once, when first asked for.
 
@@ -79,7 +87,7 @@ class Block:
             if "template" in variable.dims:
                 variable = variable.isel(template=self._template)
             place = dict(zip("zyx", self._region, strict=True))
-            self._read[name] = variable.isel(place).transpose("z", "y", "x").values
+            self._read[name] = read_here(variable.isel(place).transpose("z", "y", "x"))
         return self._read[name]
 
     @property

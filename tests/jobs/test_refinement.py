@@ -5,19 +5,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import zarr
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 import cryodask as cd
+from cryodask.cli.main import run
 from cryodask.errors import InputError
 from cryodask.geometry.euler import euler_from_rotation, rotation_from_euler
 from cryodask.geometry.grids import rotation_grid
 from cryodask.jobs.tomogram_matching import independence
 from cryodask.jobs.tomogram_matching.independence import independent_scores, squared_autocorrelation
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
-from cryodask.jobs.tomogram_matching.refinement import angular_step
+from cryodask.jobs.tomogram_matching.problem import corrected
+from cryodask.jobs.tomogram_matching.refinement import angular_step, refine
 from cryodask.jobs.tomogram_matching.settings import AngleSettings
+from cryodask.optics.masks import sphere_mask
 
 BOX, VOXEL, STEP = 24, 10.0, 7.0
 SHAPE = (32, 64, 96)
@@ -54,8 +59,8 @@ def turned():
     return rows, Rotation.from_rotvec(3 * axes, degrees=True) * rows
 
 
-@pytest.fixture(scope="module")
-def stored(turned, tmp_path_factory):
+@pytest.fixture(scope="module", params=["spherical", "general"])
+def stored(request, turned, tmp_path_factory):
     """A noise-free tomogram of the rotations that are off, searched with the rows."""
     rows, truth = turned
     clean = sum(particle(SHAPE, place, r) for place, r in zip(PLACES, truth, strict=True))
@@ -63,20 +68,23 @@ def stored(turned, tmp_path_factory):
     dataset = cd.match_tomogram(
         clean,
         template,
-        mask={"sphere": 95.0, "edge": 15.0},
+        mask=sphere_mask(BOX, 9.5, 1.5),
+        mask_kind=request.param,
         angles=euler_from_rotation(rows, "zxz"),
         voxel_size=VOXEL,
+        noise_correction="ratio",
         device="cpu",
     )
-    return dataset.cryo.store(tmp_path_factory.mktemp("refined") / "result.zarr")
+    path = dataset.cryo.store(tmp_path_factory.mktemp("refined") / "result.zarr")
+    # The list is a part of a grid, so its own step says nothing.
+    attributes = zarr.open_group(path, mode="r+").attrs
+    attributes["parameters"] = attributes["parameters"].replace('"step":null', f'"step":{STEP}')
+    return path
 
 
 @pytest.fixture
 def result(stored):
-    """Open the result; its list is part of a grid, so the step is said."""
-    opened = cd.open_result(stored).load()
-    text = opened.attrs["parameters"].replace('"step":null', f'"step":{STEP}')
-    return opened.assign_attrs(parameters=text)
+    return cd.open_result(stored).load()
 
 
 def errors(table, truth):
@@ -98,16 +106,35 @@ def test_a_copy_3_degrees_off_a_7_degree_grid_comes_back_within_0_8(result, turn
     np.testing.assert_allclose(by_row.score_grid, before)
     assert (by_row.score_raw > before).all()
     assert refined.score.is_monotonic_decreasing
+    np.testing.assert_allclose(refined.score, corrected(refined.score_raw, refined.noise, "ratio"))
     near = cKDTree(PLACES).query(refined[["z", "y", "x"]].to_numpy())
     assert near[0].max() < 0.1 and sorted(near[1]) == list(range(len(PLACES)))
 
 
-def test_workers_refine_alike(result):
+def test_orientation_alone_leaves_places_on_voxels_and_workers_refine_alike(result):
     options = {"threshold": 0.5, "min_distance": 150, "refine": "orientation"}
     alone = cd.pick(result, **options)
     assert (alone[["x", "y", "z"]] % 1 == 0).all(axis=None)
     with ThreadPoolExecutor(2) as executor:
         assert cd.pick(result, executor=executor, **options).equals(alone)
+
+
+@pytest.mark.parametrize("stored", ["spherical"], indirect=True)
+def test_the_command_refines_with_workers(stored, turned, tmp_path):
+    words = ["--threshold", "0.5", "--min-distance", "150", "--refine", "both", "--workers", "2"]
+    assert run(["pick", str(stored), "-o", str(tmp_path / "out.csv"), *words]) == 0
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert errors(table, turned[1]).max() < 0.8
+    assert (table.score_grid < table.score_raw).all()
+
+
+def test_a_peak_in_the_corner_stays_inside_the_tomogram(result):
+    corner = {"template": 0, "z": 0, "y": 0, "x": SHAPE[2] - 1, "angle_row": 0, "noise": 0.0}
+    peak = pd.DataFrame([corner | {"score": 0.01, "score_raw": 0.01}])
+    refined = refine(result, peak, position=True).iloc[0]
+    assert refined.score_raw >= refined.score_grid == 0.01
+    assert (refined[["z", "y", "x"]] >= 0).all() and refined.x < SHAPE[2]
+    assert np.isfinite(refined[["dz", "dy", "dx"]].astype(float)).all()
 
 
 def test_no_peak_needs_no_refinement(result):

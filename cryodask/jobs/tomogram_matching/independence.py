@@ -80,5 +80,5 @@ def squared_autocorrelation(template: np.ndarray) -> float:
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Return the normalised correlation without shift."""
-    a, b = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    return float(np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b)))
