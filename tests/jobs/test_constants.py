@@ -108,6 +108,6 @@ def test_tables_come_back_and_absent_ones_stay_absent(tmp_path):
     constants.write_tables(tmp_path, tables)
     assert constants.has_tables(tmp_path)
     found = constants.read_tables(str(tmp_path))
-    assert found.template_filter is None
+    assert found.template_filters is None
     for name in ("matrices", "templates", "mask", "mask_coefficients", "directions"):
         np.testing.assert_array_equal(getattr(found, name), getattr(tables, name))

@@ -120,12 +120,8 @@ def test_a_band_beyond_the_template_box_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"whiten": True}, "whiten = True: not available in this release, expected False"),
-        ({"laplacian": True}, "laplacian = True: not available"),
-        ({"tilt_weight": "cos"}, "tilt_weight = cos: not available in this release, expected none"),
-        ({"defocus_hand": -1}, "defocus_hand = -1: not available in this release, expected 0"),
-        ({"defocus_hand": "file"}, "defocus_hand = file: not available"),
-        ({"decoy": "mirror"}, "decoy = mirror: not available"),
+        ({"decoy": "mirror"}, "decoy = mirror: not available in this release, expected none"),
+        ({"class_by": "zscore"}, "class_by = zscore: not available in this release, expected None"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available"),
         ({"orientations": {"near": "seeds.star"}}, 'orientations = {"near":"seeds.star"}: not available'),
         ({"search_grid": 0.5}, "search_grid = 0.5: a factor is not available in this release"),
@@ -146,16 +142,43 @@ def test_more_than_one_template_is_refused_and_one_in_a_list_is_taken():
     assert (single.template, single.mask, single.templates) == ("a.em", "m.em", ())
 
 
-def test_filters_are_refused_after_the_columns_they_need():
-    tilts = TiltSeries(angles=[-60.0, 0.0, 60.0])
-    with pytest.raises(InputError, match="ctf = amplitude needs column defocus"):
-        check_tilts(make(ctf="amplitude"), tilts)
-    with pytest.raises(InputError, match="dose = grant needs column exposure"):
-        check_tilts(make(dose="grant"), None)
-    full = TiltSeries(angles=[-60.0, 60.0], defocus=[3e4, 3e4], exposure=[2.0, 4.0])
-    with pytest.raises(InputError, match="ctf = amplitude: not available in this release, expected none"):
-        check_tilts(make(ctf="amplitude"), full)
+FILTERS = {"ctf": "signed", "defocus_hand": "file", "dose": "grant", "tilt_weight": "cos", "whiten": True}
+
+
+def test_filters_are_taken_where_the_tilts_have_what_they_need():
+    full = TiltSeries(angles=[-60.0, 60.0], defocus=[3e4, 3e4], exposure=[2.0, 4.0], defocus_hand=-1)
+    parameters = make(**FILTERS, laplacian=True, critical_dose=[0.2, -1.6, 3])
+    check_supported([parameters])
+    check_tilts(parameters, full)
     check_tilts(make(), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ctf": "amplitude"}, "ctf = amplitude needs column defocus"),
+        ({"dose": "grant"}, "dose = grant needs column exposure"),
+        ({"tilt_weight": "cos"}, "tilt_weight = cos: needs every tilt's angle, a file in tilts"),
+    ],
+)
+def test_filters_name_what_the_tilts_lack(changes, message):
+    for tilts in (None, TiltSeries(angles=[-60.0, 60.0], is_range=True)):
+        with pytest.raises(InputError, match=message):
+            check_tilts(make(**changes), tilts)
+
+
+def test_a_hand_that_the_file_does_not_give_is_missed():
+    tilts = TiltSeries(angles=[-60.0, 60.0], defocus=[3e4, 3e4])
+    check_tilts(make(ctf="signed", defocus_hand=-1), tilts)
+    with pytest.raises(InputError, match="defocus_hand = file: tilts gives no hand, expected 1 or -1"):
+        check_tilts(make(ctf="signed", defocus_hand="file"), tilts)
+
+
+def test_settings_of_a_filter_that_is_off_are_refused():
+    with pytest.raises(InputError, match=r"critical_dose = \[0.2, -1.6, 3.0\]: needs dose = grant"):
+        make(dose="bfactor", critical_dose=[0.2, -1.6, 3])
+    with pytest.raises(InputError, match="defocus_hand = -1: needs ctf"):
+        make(defocus_hand=-1)
 
 
 def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path):

@@ -208,18 +208,13 @@ def test_rec_maps_are_written_as_mrc_with_a_warning(star, caplog):
     assert "vol_ext = .rec: writing .mrc" in caplog.text
 
 
-def test_filters_are_refused_in_the_words_of_the_file(star):
+def test_filters_miss_columns_in_the_words_of_the_file(star):
     parameters = only(star({"calc_ctf": "True"}))
     with pytest.raises(InputError, match="calc_ctf = True needs column defocus"):
         check_tilts(parameters, TiltSeries(angles=[-60.0, 60.0]))
-    with pytest.raises(InputError, match="calc_ctf = True: not available in this release, expected False"):
-        check_tilts(parameters, TiltSeries(angles=[-60.0, 60.0], defocus=[3e4, 3e4]))
+    check_tilts(parameters, TiltSeries(angles=[-60.0, 60.0], defocus=[3e4, 3e4]))
     with pytest.raises(InputError, match="calc_exp = True needs column exposure"):
         check_tilts(only(star({"calc_exp": "1"})), TiltSeries(angles=[-60.0, 60.0]))
-    with pytest.raises(
-        InputError, match="apply_laplacian = True: not available in this release, expected False"
-    ):
-        check_supported([only(star({"apply_laplacian": "True"}))])
 
 
 def test_missing_files_are_named_by_column(star, tmp_path, shared_data):

@@ -48,7 +48,7 @@ def test_seed_template_and_copy_alone_decide_the_noise():
     np.testing.assert_allclose(np.exp(1j * phases), white / np.abs(white), atol=1e-4)
 
 
-def test_tables_hold_rotations_templates_masks_and_the_template_filter(job, tmp_path):
+def test_tables_hold_rotations_templates_masks_and_the_template_filters(job, tmp_path):
     inputs = load_inputs(job(noise_correction="ratio", noise_copies=3, tilts=[-60, 60], lp_rad=5))
     tables = make_tables(inputs, make_problem(inputs, tmp_path, Resources()))
     volumes = [noise_template(inputs.particle.template, 0, 0, copy) for copy in range(3)]
@@ -56,11 +56,11 @@ def test_tables_hold_rotations_templates_masks_and_the_template_filter(job, tmp_
         np.testing.assert_array_equal(found, rotation_coefficients(volume, "cubic"))
     np.testing.assert_allclose(tables.matrices, rotation_from_euler(inputs.angles).as_matrix())
     expected = template_filter(12, 10.0, inputs.tilts, inputs.band)
-    np.testing.assert_array_equal(tables.template_filter, expected)
+    np.testing.assert_array_equal(tables.template_filters, expected[None])
     bare = load_inputs(job())
-    assert make_tables(bare, make_problem(bare, tmp_path, Resources())).template_filter is None
+    assert make_tables(bare, make_problem(bare, tmp_path, Resources())).template_filters is None
     unfiltered = load_inputs(job(tilts=[-60, 60], wedge="none"))
-    assert make_tables(unfiltered, make_problem(unfiltered, tmp_path, Resources())).template_filter is None
+    assert make_tables(unfiltered, make_problem(unfiltered, tmp_path, Resources())).template_filters is None
 
 
 def test_plans_fit_the_memory_and_skip_what_is_not_searched(job, tmp_path):

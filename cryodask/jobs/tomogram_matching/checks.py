@@ -18,15 +18,10 @@ INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "reso
 
 # What this release does not do yet: the native key, and the value at which it is off.
 NOT_YET: dict[str, Any] = {
-    "laplacian": False,
-    "whiten": False,
-    "tilt_weight": "none",
-    "defocus_hand": 0,
     "decoy": "none",
     "strategy": "exhaustive",
     "orientations": None,
     "class_by": None,
-    "critical_dose": None,
 }
 
 
@@ -59,6 +54,7 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_filters(parameters)
     _check_angles(parameters)
     _check_wedge(parameters)
+    _check_optics(parameters)
 
 
 def _check_filters(parameters: "MatchParameters") -> None:
@@ -100,6 +96,15 @@ def _check_wedge(parameters: "MatchParameters") -> None:
         if getattr(parameters, key) and not isinstance(tilts, str):
             name = getattr(parameters, key)
             raise source.wrong(key, name, f"needs the tilts it belongs to, a file in {source.label('tilts')}")
+
+
+def _check_optics(parameters: "MatchParameters") -> None:
+    """Refuse settings of filters that are off, which would change nothing."""
+    source = parameters.source
+    if parameters.critical_dose is not None and parameters.dose != "grant":
+        raise source.wrong("critical_dose", list(parameters.critical_dose), "needs dose = grant")
+    if parameters.defocus_hand != 0 and parameters.ctf == "none":
+        raise source.wrong("defocus_hand", parameters.defocus_hand, f"needs {source.label('ctf')}")
 
 
 def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None = None) -> None:
@@ -162,7 +167,7 @@ def check_tilts(parameters: "MatchParameters", tilts: "TiltSeries | None") -> No
     Raises
     ------
     InputError
-        E.g. `calc_ctf = True needs column defocus`; also while this release has neither filter.
+        E.g. `calc_ctf = True needs column defocus`.
     """
     source = parameters.source
     for key, column in (("ctf", "defocus"), ("dose", "exposure")):
@@ -173,8 +178,11 @@ def check_tilts(parameters: "MatchParameters", tilts: "TiltSeries | None") -> No
         shown = "True" if is_switch else value
         if tilts is None or getattr(tilts, column) is None:
             raise source.error(f"{source.label(key)} = {shown} needs column {column}")
-        off = "False" if is_switch else "none"
-        raise source.wrong(key, shown, f"not available in this release, expected {off}")
+    if parameters.tilt_weight != "none" and (tilts is None or tilts.is_range):
+        needed = f"needs every tilt's angle, a file in {source.label('tilts')}"
+        raise source.wrong("tilt_weight", parameters.tilt_weight, needed)
+    if parameters.defocus_hand == "file" and (tilts is None or tilts.defocus_hand is None):
+        raise source.wrong("defocus_hand", "file", f"{source.label('tilts')} gives no hand, expected 1 or -1")
 
 
 def check_files(parameters: "MatchParameters") -> None:

@@ -28,8 +28,9 @@ class Tables:
         (copy, z, y, x) interpolation coefficients: the template, then its noise templates.
     mask, mask_coefficients
         (z, y, x) the mask, and its interpolation coefficients.
-    template_filter
-        (z, y, x//2 + 1) factors over the half spectrum of the box; none for no filter.
+    template_filters
+        (cell, z, y, x//2 + 1) factors over the half spectrum of the box, one set a cell of constant defocus,
+        whitening left out; none for no filter.
     directions
         (row,) number of the viewing direction of each row, for masks that are axial.
     """
@@ -39,7 +40,7 @@ class Tables:
     mask: np.ndarray
     mask_coefficients: np.ndarray
     directions: np.ndarray
-    template_filter: np.ndarray | None = None
+    template_filters: np.ndarray | None = None
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
@@ -65,7 +66,7 @@ def _read_tables(path: Path, written: tuple[int, int]) -> Tables:
 
 
 def read_prepared(folder: str) -> dict[str, Any]:
-    """Read what the filtering of the tomogram found: `scale`, `mean`, `notices`."""
+    """Read what the filtering of the tomogram found: `scale`, `mean`, `notices`, `whitening`."""
     return _read_prepared(*_file_now(Path(folder) / "prepared.json"))
 
 

@@ -14,13 +14,13 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
-from cryodask.jobs.tomogram_matching.preparation import NO_BAND, TomogramFilter
+from cryodask.jobs.tomogram_matching.preparation import TomogramFilter
 from cryodask.jobs.tomogram_matching.problem import GROUP, TomogramProblem
+from cryodask.jobs.tomogram_matching.weighting import make_cells, make_template_filters
 from cryodask.jobs.tomogram_matching.writing import as_text, flatten
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
 from cryodask.kernels.volume_correlation import workspace_bytes
-from cryodask.optics.template_filter import template_filter
 from cryodask.search.plan import plan_tiles
 from cryodask.search.tiles import Batch, Tile, TilePlan
 
@@ -76,6 +76,7 @@ def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> Tom
         wrap=wrap,
         margin=margin,
         device=resources.device,
+        cells=make_cells(inputs),
         tomogram_filter=TomogramFilter(
             path=inputs.tomogram,
             level=parameters.level,
@@ -85,6 +86,8 @@ def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> Tom
             tilts=inputs.tilts,
             band=inputs.band,
             wedge=parameters.wedge,
+            laplacian=parameters.laplacian,
+            whiten=parameters.whiten,
             margin=margin,
             label=f"{source.place}{source.label('tomogram')} = {parameters.tomogram}",
             memory=resources.memory,
@@ -123,25 +126,17 @@ def write_constants(inputs: MatchInputs, problem: TomogramProblem, area: SearchA
 
 
 def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
-    """Return the tables of a match: rotations, template, noise templates, mask and template filter."""
+    """Return the tables of a match: rotations, template, noise templates, mask and template filters."""
     particle, seed = inputs.particle, inputs.parameters.seed
     volumes = [particle.template]
     volumes += [noise_template(particle.template, seed, 0, copy) for copy in range(problem.noise_copies)]
-    filtered = inputs.tilts is not None and inputs.parameters.wedge != "none"
-    band = inputs.band
-    weights = None
-    if filtered or band is not None:
-        tilts = inputs.tilts if filtered else None
-        weights = template_filter(
-            problem.box, inputs.voxel_size, tilts, band or NO_BAND, wedge=inputs.parameters.wedge
-        )
     return Tables(
         matrices=rotation_from_euler(inputs.angles).as_matrix(),
         templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
         mask=particle.mask,
         mask_coefficients=rotation_coefficients(particle.mask, "linear"),
         directions=viewing_directions(inputs.angles),
-        template_filter=weights,
+        template_filters=make_template_filters(inputs, problem.cells),
     )
 
 
@@ -166,7 +161,8 @@ def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> n
 def working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[int]) -> float:
     """Return the bytes of a task: tables, a group of rotated templates, and the kernel's arrays."""
     (pz, py, px), (tz, ty, tx) = block, tile
-    tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + 80.0 * problem.hypotheses
+    filters = 2.0 * problem.box**3 * len(problem.cells)
+    tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + filters + 80.0 * problem.hypotheses
     return tables + workspace_bytes(
         (pz, py, px),
         (tz, ty, tx),

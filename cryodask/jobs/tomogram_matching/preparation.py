@@ -3,7 +3,7 @@
 import math
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from cryodask.errors import InputError
 from cryodask.io.volume import read_region
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.filtering import Extension, filter_volume, inspect
+from cryodask.jobs.tomogram_matching.noise_spectrum import describe_whitening, measure_whitening
 from cryodask.optics.bandpass import BandPass
-from cryodask.optics.template_filter import Wedge
+from cryodask.optics.template_filter import RadialWeight, Wedge
 from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, volume_wedge_power
 from cryodask.optics.tilts import TiltSeries
 from cryodask.optics.tomogram_filter import tomogram_filter
-from cryodask.optics.whitening import cube_slices
+from cryodask.optics.whitening import Whitening, cube_slices
 
 MOST_CUBES = 32  # pieces of the tomogram that tell the sign of the tilt angles
 NO_BAND = BandPass(lp_rad=math.inf)
@@ -41,6 +42,8 @@ class TomogramFilter:
         Edge of the template box: the unit of Fourier pixels.
     tilts, band, wedge
         The filter of section 3.4; none where not set.
+    laplacian, whiten
+        Whether frequencies are weighted by their square, and by the inverse amplitude of the noise.
     margin
         Voxels by which the data are extended at each face; 0 wraps around.
     label
@@ -57,6 +60,8 @@ class TomogramFilter:
     tilts: TiltSeries | None
     band: BandPass | None
     wedge: Wedge
+    laplacian: bool
+    whiten: bool
     margin: int
     label: str
     memory: float
@@ -66,6 +71,11 @@ class TomogramFilter:
         """How each axis is extended."""
         z, y, x = (Extension(size, self.margin) for size in self.shape)
         return z, y, x
+
+    @property
+    def sampled(self) -> TiltSeries | None:
+        """The series whose wedge is filtered; none where every frequency is kept."""
+        return None if self.wedge == "none" else self.tilts
 
 
 def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
@@ -84,6 +94,7 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
 
     statistics = inspect(read, settings.shape, settings.memory, settings.label)
     notices = _check_tilt_sign(read, settings)
+    curve = _whitening(read, settings, folder) if settings.whiten else None
     scratch = folder / "spectrum.zarr"
     shutil.rmtree(scratch, ignore_errors=True)
     filtered = constants.create_array(
@@ -101,24 +112,48 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
         settings.axes,
         mean=statistics.mean,
         voxel_size=settings.voxel_size,
-        spectrum_filter=_SpectrumFilter(settings),
+        spectrum_filter=_SpectrumFilter(settings, radial_weights(settings.laplacian, curve)),
         memory=settings.memory,
         scratch=scratch,
     )
     shutil.rmtree(scratch, ignore_errors=True)
-    constants.write_prepared(folder, {"scale": searched.scale, "notices": notices, **vars(statistics)})
+    found = {"scale": searched.scale, "notices": notices, **vars(statistics)}
+    if curve is not None:
+        found["whitening"] = describe_whitening(curve)
+    constants.write_prepared(folder, found)
+
+
+def radial_weights(laplacian: bool, curve: Whitening | None = None) -> tuple[RadialWeight, ...]:
+    """Return the factors that tomogram and template share beside band and wedge."""
+    return (*((np.square,) if laplacian else ()), *((curve,) if curve is not None else ()))
+
+
+def _whitening(
+    read: Callable[[tuple[slice, ...]], np.ndarray], settings: TomogramFilter, folder: Path
+) -> Whitening:
+    try:
+        return measure_whitening(
+            read,
+            folder,
+            shape=settings.shape,
+            voxel_size=settings.voxel_size,
+            box=settings.box,
+            tilts=settings.sampled,
+        )
+    except InputError as error:
+        raise InputError(f"{settings.label}: {error}") from None
 
 
 class _SpectrumFilter:
     """The filter of section 3.4 over slabs of the half spectrum."""
 
-    def __init__(self, settings: TomogramFilter) -> None:
-        self.settings = settings
+    def __init__(self, settings: TomogramFilter, weights: Sequence[RadialWeight]) -> None:
+        self.settings, self.weights = settings, weights
         self.longest = max(settings.shape[0], settings.shape[2])
 
     def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray) -> np.ndarray:
         settings = self.settings
-        if settings.band is None and (settings.tilts is None or settings.wedge == "none"):
+        if settings.band is None and settings.sampled is None and not self.weights:
             return np.ones((1, 1, 1), np.float32)
         return tomogram_filter(
             kz,
@@ -130,14 +165,15 @@ class _SpectrumFilter:
             settings.band or NO_BAND,
             wedge=settings.wedge,
             longest_edge=self.longest,
+            radial_weights=self.weights,
         )
 
 
 def _check_tilt_sign(read: Callable[[tuple[slice, ...]], np.ndarray], settings: TomogramFilter) -> list[str]:
     """Return what is doubtful about the sign of the tilt angles; raise where it is wrong."""
-    if settings.tilts is None or settings.wedge == "none":
+    if settings.sampled is None:
         return []
-    limits = settings.tilts.angle_range
+    limits = settings.sampled.angle_range
     nz, ny, nx = settings.shape
     cubes = cube_slices(((0, nz), (0, ny), (0, nx)), settings.box)
     chosen = np.unique(np.linspace(0, len(cubes) - 1, MOST_CUBES).round().astype(int))

@@ -1,7 +1,7 @@
 """The search problem that tomogram matching hands to the engine."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -11,10 +11,15 @@ import numpy as np
 from cryodask.arrays.module import array_module, cuda_is_available, to_numpy
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
+from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
 from cryodask.kernels import volume_correlation as kernel
 from cryodask.kernels.rotation import Interpolation, rotate_mask
 from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
+from cryodask.optics.defocus_gradient import DefocusCells
+from cryodask.optics.frequency import half_frequencies
+from cryodask.optics.whitening import Whitening
 from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States
 from cryodask.search.problem import Summary, Variable
 from cryodask.search.tiles import Batch, Tile
@@ -41,6 +46,8 @@ class TomogramProblem:
         What the mask saves: nothing, the statistics of a direction, or all statistics.
     noise_copies
         Noise templates, 0 for none.
+    cells
+        Where the defocus, and so the template filter, is one.
     """
 
     folder: str
@@ -58,6 +65,7 @@ class TomogramProblem:
     wrap: bool
     margin: int
     device: str
+    cells: DefocusCells
     tomogram_filter: TomogramFilter = field(compare=False)
 
     @property
@@ -96,14 +104,35 @@ class TomogramProblem:
 
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Score a batch of rotations on a tile."""
-        folder = Path(self.folder)
-        block = constants.read_block(
-            folder, tile, before=self.box // 2, halo=self.box - 1, margin=self.margin, wrap=self.wrap
-        )
-        return self.fold_block(block, constants.read_tables(self.folder), tile, batch)
+        tables, whitening = constants.read_tables(self.folder), read_whitening(self.folder)
+        pieces = cut_tile(tile, self.cells, self.box - 1)
+        found = []
+        for cell, piece in pieces:
+            block = constants.read_block(
+                Path(self.folder),
+                piece,
+                before=self.box // 2,
+                halo=self.box - 1,
+                margin=self.margin,
+                wrap=self.wrap,
+            )
+            weights = self.template_filter(tables, cell, whitening)
+            found.append(self.fold_block(block, replace(tables, template_filters=weights), piece, batch))
+        return join_pieces(tile, [piece for _, piece in pieces], found)
+
+    def template_filter(self, tables: Tables, cell: int, whitening: Whitening | None) -> np.ndarray | None:
+        """Return the template filter of one cell, as a table of that cell alone."""
+        if tables.template_filters is None:
+            return None
+        weights = tables.template_filters[cell : cell + 1]
+        if whitening is None:
+            return weights
+        kz, ky, kx = half_frequencies((self.box,) * 3, self.tomogram_filter.voxel_size)
+        factor = whitening(np.sqrt(kz**2 + ky**2 + kx**2))
+        return (weights * factor).astype(np.float32)
 
     def fold_block(self, block: np.ndarray, tables: Tables, tile: Tile, batch: Batch) -> States:
-        """Score a batch of rotations on a block of filtered tomogram."""
+        """Score a batch of rotations on a block of filtered tomogram, with the first of the filters."""
         device_block = self._on_device(block)
         z, y, x = tile.shape
         spectra = kernel.tile_spectra(device_block, box=self.box, valid=(z, y, x), squares=True)
@@ -240,7 +269,7 @@ class _Rotated:
         self.problem, self.tables, self.xp = problem, tables, xp
         self.coefficients = [xp.asarray(template) for template in tables.templates]
         self.mask_coefficients = xp.asarray(tables.mask_coefficients)
-        self.filter = None if tables.template_filter is None else xp.asarray(tables.template_filter)
+        self.filter = None if tables.template_filters is None else xp.asarray(tables.template_filters[0])
 
     def fixed_mask(self) -> Any:
         """Return the mask of every rotation, for one that does not change under rotation."""

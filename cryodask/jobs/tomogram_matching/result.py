@@ -14,6 +14,7 @@ import cryodask
 from cryodask.errors import InputError
 from cryodask.io.angles import write_angle_list
 from cryodask.io.volume import write_volume
+from cryodask.jobs.tomogram_matching import constants, weighting
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.planning import file_identity, input_files
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
@@ -95,6 +96,7 @@ def attributes(inputs: MatchInputs, problem: TomogramProblem, plan: TilePlan) ->
         "search_factor": 1.0,
         "mask_kind": problem.mask_kind,
         "statistics_grid": problem.statistics_fraction,
+        "filters": json.dumps(weighting.describe(inputs, problem.cells)),
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
     }
     if inputs.tilts is not None:
@@ -150,6 +152,8 @@ def finish_store(
         tables["sigma"] = ("template", np.array([sigma]))
     dataset = xr.Dataset(tables, coords=coordinates(inputs))
     dataset.attrs = attributes(inputs, problem, plan) | dict(extra)
+    if problem.tomogram_filter.whiten:
+        dataset.attrs["whitening"] = json.dumps(constants.read_prepared(problem.folder)["whitening"])
     dataset.attrs["ome"] = _multiscales(inputs, [v.name for v in problem.variables])
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
 
