@@ -12,6 +12,7 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import search_area
 from cryodask.jobs.tomogram_matching.filtering import Extension
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
+from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.planning import Resources, make_problem
 from cryodask.jobs.tomogram_matching.preparation import prepare_tomogram
 from cryodask.optics.bandpass import BandPass
@@ -96,3 +97,46 @@ def test_the_sense_of_the_tilts_is_read_from_the_tomogram(job, tmp_path):
     prepared(load_inputs(job(**{**given, "tomogram": noise}, tilts=[-40, 65])), tmp_path / "noise")
     (notice,) = constants.read_prepared(str(tmp_path / "noise"))["notices"]
     assert notice.startswith("the sign of the tilt angles is uncertain (power ratio ")
+
+
+def coloured(shape, seed):
+    """Noise of amplitude 1/(0.02 + f)."""
+    white = np.fft.rfftn(np.random.default_rng(seed).standard_normal(shape))
+    kz, ky, kx = half_frequencies(shape, 10.0)
+    return np.fft.irfftn(white / (0.02 + np.sqrt(kz**2 + ky**2 + kx**2)), shape, axes=(0, 1, 2))
+
+
+def shell_amplitudes(volume):
+    """Root mean square of the spectrum in shells of 0.004/angstrom, below 0.9 of Nyquist."""
+    kz, ky, kx = half_frequencies(volume.shape, 10.0)
+    shell = np.floor(np.sqrt(kz**2 + ky**2 + kx**2) / 0.004).astype(int).ravel()
+    power = np.bincount(shell, (np.abs(np.fft.rfftn(volume)) ** 2).ravel()) / np.bincount(shell)
+    return np.sqrt(power[1:11])
+
+
+def test_whitening_flattens_the_noise_of_the_searched_region(job, tmp_path):
+    tomogram = coloured((70, 80, 76), 4).astype(np.float32)
+    mask = np.zeros(tomogram.shape, np.float32)
+    mask[:, :66] = 1
+    loud = tomogram.copy()
+    loud[:, 70:] *= 50
+    given = {"tomogram": tomogram, "boundary": "wrap"}
+    plain, _ = prepared(load_inputs(job(**given)), tmp_path / "plain")
+    flat, _ = prepared(load_inputs(job(**given, whiten=True)), tmp_path / "flat")
+    assert np.ptp(amplitudes := shell_amplitudes(plain)) / amplitudes.mean() > 0.8
+    assert np.ptp(amplitudes := shell_amplitudes(flat)) / amplitudes.mean() < 0.1
+    given = {"tomogram": loud, "tomogram_mask": mask, "boundary": "wrap"}
+    prepared(load_inputs(job(**given, whiten=True)), tmp_path / "masked")
+    curves = [read_whitening(str(tmp_path / name)) for name in ("flat", "masked")]
+    f = np.linspace(0.005, 0.045, 30)
+    ratio = curves[0](f) / curves[1](f)
+    np.testing.assert_allclose(ratio / ratio.mean(), 1, atol=0.1)
+    assert read_whitening(str(tmp_path / "plain")) is None
+
+
+def test_the_laplacian_multiplies_by_the_squared_frequency(job, tmp_path):
+    plain, _ = prepared(load_inputs(job(boundary="wrap")), tmp_path / "plain")
+    sharp, _ = prepared(load_inputs(job(boundary="wrap", laplacian=True)), tmp_path / "sharp")
+    kz, ky, kx = half_frequencies(plain.shape, 10.0)
+    expected = np.fft.irfftn(np.fft.rfftn(plain) * (kz**2 + ky**2 + kx**2), plain.shape, axes=(0, 1, 2))
+    np.testing.assert_allclose(sharp, expected / expected.std(), atol=1e-5)
