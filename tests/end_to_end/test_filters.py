@@ -11,6 +11,11 @@ import cryodask as cd
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.io.volume import write_volume
 from cryodask.io.wedge_list import write_wedge_list
+from cryodask.jobs.tomogram_matching.area import search_area
+from cryodask.jobs.tomogram_matching.independence import independent_scores
+from cryodask.jobs.tomogram_matching.planning import Resources, make_problem, write_constants
+from cryodask.jobs.tomogram_matching.refinement import LocalSearch, Pose
+from cryodask.jobs.tomogram_matching.reopening import reopened_inputs
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.ctf import ctf_curve
 from cryodask.optics.defocus_gradient import DefocusCells, tilts_at
@@ -294,3 +299,20 @@ def test_python_takes_the_filters_too(planted):
     lazy = dataset.score_raw.compute(scheduler="threads")
     np.testing.assert_array_equal(lazy.values, cd.open_result(stored).score_raw.values)
     assert json.loads(dataset.attrs["filters"])["scale_with_voltage"] is True
+
+
+def test_refinement_scores_with_the_filters_of_the_search(gradient, run_cli, tmp_path):
+    filters = {"calc_ctf": True, "calc_exp": True, "whiten": True, "defocus_hand": -1}
+    result = gradient.matched(run_cli, "one", interpolation="linear", **filters)
+    inputs = reopened_inputs(result, "a test")
+    problem = make_problem(inputs, tmp_path / "constants", Resources())
+    write_constants(inputs, problem, search_area(inputs))
+    problem.prepare()
+    scores, rows = result.score_raw[0].values, result.orientation[0].values
+    for half in (slice(0, 80), slice(80, 160)):
+        z, y, x = np.unravel_index(scores[:, :, half].argmax(), scores[:, :, half].shape)
+        place = (int(z), int(y), int(x) + half.start)
+        matrix = rotation_from_euler(ROTATIONS[rows[place]]).as_matrix().reshape(3, 3)
+        found = LocalSearch(problem, step=0.0, position=False)(Pose(place, matrix))
+        assert found.score == pytest.approx(scores[place], abs=1e-5)
+    assert 1 < independent_scores(result)[0] < result.n_voxels[0] * len(ROTATIONS)

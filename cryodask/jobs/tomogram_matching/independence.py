@@ -1,12 +1,16 @@
 """As how many independent scores a search counts."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
 import xarray as xr
 
+from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.noise_spectrum import whitening_from
 from cryodask.jobs.tomogram_matching.planning import Resources, make_problem, make_tables
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.reopening import reopened_inputs
@@ -35,9 +39,14 @@ def independent_scores(dataset: xr.Dataset) -> np.ndarray:
         Where template or mask cannot be read as they were.
     """
     inputs = reopened_inputs(dataset, "--independent effective")
+    if inputs.parameters.whiten and "whitening" not in dataset.attrs:
+        raise InputError("--independent effective: needs the whitening that a stored result holds")
     # No task will run, so no folder is needed.
     problem = make_problem(inputs, Path(), Resources(device="cpu"))
     tables = make_tables(inputs, problem)
+    whitening = whitening_from(json.loads(dataset.attrs["whitening"])) if inputs.parameters.whiten else None
+    middle = problem.template_filter(tables, len(problem.cells) // 2, whitening)
+    tables = replace(tables, template_filters=middle)
     count = len(tables.matrices)
     voxels = float(dataset["n_voxels"].values[0]) / squared_autocorrelation(weights(problem, tables, 0))
     if count == 1:
@@ -58,7 +67,7 @@ def weights(problem: TomogramProblem, tables: Tables, row: int) -> np.ndarray:
         normalization_mask(mask, problem.normalization),
         matrix,
         interpolation=problem.interpolation,
-        filter_half=tables.template_filter,
+        filter_half=None if tables.template_filters is None else tables.template_filters[0],
         normalization=problem.normalization,
     )
     return np.asarray(template)

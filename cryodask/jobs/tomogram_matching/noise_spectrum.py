@@ -1,6 +1,6 @@
 """The noise spectrum of the searched region: measured before the tomogram is filtered, read by its tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,12 @@ def describe_whitening(curve: Whitening) -> dict[str, Any]:
     return vars(curve) | {"shells": curve.shells.tolist()}
 
 
+def whitening_from(stored: Mapping[str, Any]) -> Whitening:
+    """Make a whitening again from what `describe_whitening` returned."""
+    return Whitening(**{**stored, "shells": np.array(stored["shells"])})
+
+
 def read_whitening(folder: str) -> Whitening | None:
     """Read the whitening that a run's tomogram was filtered with; None where it was not whitened."""
     stored = constants.read_prepared(folder).get("whitening")
-    return None if stored is None else Whitening(**stored | {"shells": np.array(stored["shells"])})
+    return None if stored is None else whitening_from(stored)

@@ -104,7 +104,11 @@ class TomogramProblem:
 
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Score a batch of rotations on a tile."""
-        tables, whitening = constants.read_tables(self.folder), read_whitening(self.folder)
+        return self.fold_tables(constants.read_tables(self.folder), tile, batch)
+
+    def fold_tables(self, tables: Tables, tile: Tile, batch: Batch) -> States:
+        """Score a batch of the rotations of given tables on a tile, cell by cell."""
+        whitening = read_whitening(self.folder)
         pieces = cut_tile(tile, self.cells, self.box - 1)
         found = []
         for cell, piece in pieces:

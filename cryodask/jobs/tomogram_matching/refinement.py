@@ -82,16 +82,14 @@ class LocalSearch:
 
     def _scored(self, pose: Pose, matrices: np.ndarray, reach: int) -> tuple[Tile, dict[str, np.ndarray]]:
         """Return the positions around a pose, and the best score and its row at each."""
-        problem, folder = self.problem, Path(self.problem.folder)
+        problem = self.problem
         start = tuple(max(at - reach, 0) for at in pose.place)
         stop = tuple(min(at + reach + 1, size) for at, size in zip(pose.place, problem.shape, strict=True))
         length = fast_even_length(problem.box + 2 * reach)
         tile = Tile(0, start, stop, (length,) * 3)
-        box, margin, wrap = problem.box, problem.margin, problem.wrap
-        block = constants.read_block(folder, tile, before=box // 2, halo=box - 1, margin=margin, wrap=wrap)
         tables = constants.read_tables(problem.folder)
         tables = replace(tables, matrices=matrices, directions=np.arange(len(matrices)))
-        return tile, problem.fold_block(block, tables, tile, Batch(0, len(matrices)))["score"]
+        return tile, problem.fold_tables(tables, tile, Batch(0, len(matrices)))["score"]
 
     def _offset(self, pose: Pose) -> tuple[float, float, float]:
         """Return where between the voxels the score of the refined rotation is largest, (z, y, x)."""

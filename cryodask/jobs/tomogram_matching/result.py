@@ -82,6 +82,7 @@ def attributes(inputs: MatchInputs, problem: TomogramProblem, plan: TilePlan) ->
         "cryodask_version": cryodask.__version__,
         "job": "match-tomogram",
         "parameters": parameters.model_dump_json(),
+        "dialect": parameters.source.dialect,
         "inputs": json.dumps(_identities(inputs)),
         "voxel_size": inputs.voxel_size,
         "origin": list(inputs.origin),
