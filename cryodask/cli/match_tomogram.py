@@ -139,7 +139,8 @@ def _plan(run: "MatchRun", resources: "Resources", seconds: float) -> dict[str, 
         "tile_shape": list(run.plan.core),
         "transform_shape": list(run.plan.block),
         "rotations": run.problem.hypotheses,
-        "mask": run.problem.mask_kind,
+        "templates": [each.name for each in run.inputs.every],
+        "mask": ", ".join(sorted({part.mask_kind for part in run.problem.parts})),
         "memory_per_worker": resources.memory,
         "working_set_bytes": run.working_set,
         "result_bytes": run.stored_bytes,
@@ -162,11 +163,17 @@ def _print_plan(runs: "list[MatchRun]", resources: "Resources", as_json: bool) -
 def _describe(run: "MatchRun", plan: dict[str, Any]) -> str:
     tile = " x ".join(map(str, plan["transform_shape"]))
     return (
-        f"{run.name}: {plan['rotations']} rotations x {plan['tiles']} tiles (transforms {tile}), "
+        f"{run.name}: {_templates(plan)}{plan['rotations']} rotations x {plan['tiles']} tiles "
+        f"(transforms {tile}), "
         f"{plan['mask']} mask, {plan['working_set_bytes'] / 2**20:.0f} MiB of "
         f"{plan['memory_per_worker'] / 2**20:.0f} MiB a worker, "
         f"{plan['result_bytes'] / 2**20:.0f} MiB of results, {_duration(plan['core_seconds'])} of one core"
     )
+
+
+def _templates(plan: dict[str, Any]) -> str:
+    count = len(plan["templates"])
+    return f"{count} templates, " if count > 1 else ""
 
 
 def _duration(seconds: float) -> str:

@@ -32,9 +32,11 @@ def regions(dataset: xr.Dataset, edge: int = REGION_EDGE) -> Iterator[Region]:
     region
         (z, y, x) slices; together they cover every voxel once, in C order.
     """
+    # of one map: along other dimensions variables may be cut differently
+    chunks = dataset["score"].chunksizes if "score" in dataset else {}
     axes = []
     for axis, size in zip("zyx", shape_of(dataset), strict=True):
-        chunk = dataset.chunksizes[axis][0] if dataset.chunksizes.get(axis) else edge
+        chunk = chunks[axis][0] if chunks.get(axis) else edge
         step = max(chunk, edge // chunk * chunk)
         axes.append([slice(start, min(start + step, size)) for start in range(0, size, step)])
     yield from product(*axes)

@@ -148,5 +148,8 @@ def update_states(aggregates: Mapping[str, Aggregate], states: States, scores: A
 
 
 def merge_states(aggregates: Mapping[str, Aggregate], first: States, second: States) -> States:
-    """Merge two sets of named states."""
-    return {name: aggregate.merge(first[name], second[name]) for name, aggregate in aggregates.items()}
+    """Merge two sets of named states; one that only one side has is taken as it is."""
+    merged = first | second
+    for name in first.keys() & second.keys():
+        merged[name] = aggregates[name].merge(first[name], second[name])
+    return merged

@@ -21,7 +21,6 @@ NOT_YET: dict[str, Any] = {
     "decoy": "none",
     "strategy": "exhaustive",
     "orientations": None,
-    "class_by": None,
 }
 
 
@@ -149,9 +148,6 @@ def check_supported(rows: Iterable["MatchParameters"]) -> None:
             if value != off:
                 shown = value.model_dump_json(exclude_none=True) if isinstance(value, Settings) else value
                 raise source.wrong(key, shown, f"not available in this release, expected {off}")
-        if parameters.templates:
-            count = len(parameters.templates)
-            raise source.error(f"templates: {count} given, this release matches one template a row")
         if not isinstance(parameters.search_grid, str):
             text = "a factor is not available in this release, expected auto or full"
             raise source.wrong("search_grid", f"{parameters.search_grid:g}", text)
@@ -208,6 +204,8 @@ def check_files(parameters: "MatchParameters") -> None:
         "mask": parameters.mask,
         "angles.file": parameters.angles.file,
     }
+    for number, entry in enumerate(parameters.templates):
+        names |= {f"templates.{number}.template": entry.template, f"templates.{number}.mask": entry.mask}
     for key, name in names.items():
         if not isinstance(name, str) or "://" in name:
             continue

@@ -42,7 +42,7 @@ def independent_scores(dataset: xr.Dataset) -> np.ndarray:
     if inputs.parameters.whiten and "whitening" not in dataset.attrs:
         raise InputError("--independent effective: needs the whitening that a stored result holds")
     # No task will run, so no folder is needed.
-    problem = make_problem(inputs, Path(), Resources(device="cpu"))
+    problem = make_problem(inputs, Path(), Resources(device="cpu")).parts[0]
     tables = make_tables(inputs, problem)
     whitening = whitening_from(json.loads(dataset.attrs["whitening"])) if inputs.parameters.whiten else None
     middle = problem.template_filter(tables, len(problem.cells) // 2, whitening)

@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -48,6 +49,10 @@ class MatchInputs:
         Tilt series and band-pass; none where not set.
     mask_kind
         What the mask saves.
+    name
+        The template's name.
+    others
+        The same of further templates, in boxes of the same size.
     """
 
     parameters: "MatchParameters"
@@ -59,6 +64,13 @@ class MatchInputs:
     tilts: TiltSeries | None
     band: BandPass | None
     mask_kind: MaskKind
+    name: str
+    others: tuple["MatchInputs", ...] = ()
+
+    @property
+    def every(self) -> tuple["MatchInputs", ...]:
+        """The inputs of each template."""
+        return (self, *self.others)
 
     @property
     def tomogram(self) -> str:
@@ -85,8 +97,42 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
     check_tilts(parameters, tilts)
     voxel_size = _voxel_size(parameters, header, tilts)
     _check_shapes(parameters, header, tilts)
-    particle = _load_particle(parameters, voxel_size, header)
-    angles = load_angles(parameters, voxel_size, particle)
+    rows = list(_one_template_each(parameters))
+    particles = [_load_particle(row, voxel_size, header) for row, _ in rows]
+    box = max(particle.box for particle in particles)
+    found = [
+        _template_inputs(row, name, particle.in_box(box), header, voxel_size, tilts)
+        for (row, name), particle in zip(rows, particles, strict=True)
+    ]
+    # one tomogram has one band: that of the first template, whose Fourier pixels count
+    others = tuple(replace(each, band=found[0].band) for each in found[1:])
+    return replace(found[0], others=others)
+
+
+def _one_template_each(parameters: "MatchParameters") -> Iterator[tuple["MatchParameters", str]]:
+    """Yield the parameters and name of each template; the first stands at the top of the parameters too."""
+    names: list[str] = []
+    for number, entry in enumerate(parameters.templates or (None,)):
+        row = parameters
+        if entry is not None and number > 0:
+            own = entry.model_dump(include={"template", "symmetry"}) | {"mask": entry.mask}
+            own["angles"] = entry.angles or parameters.angles
+            row = parameters.model_copy(update=own)
+        name = (entry.name if entry is not None else None) or Path(row.template).name.split(".")[0]
+        if name in names:
+            raise parameters.source.error(f"templates: two are named {name}, give them different names")
+        names.append(name)
+        yield row, name
+
+
+def _template_inputs(
+    parameters: "MatchParameters",
+    name: str,
+    particle: Particle,
+    header: VolumeHeader,
+    voxel_size: float,
+    tilts: TiltSeries | None,
+) -> MatchInputs:
     kind = parameters.mask_kind if parameters.mask_kind != "auto" else mask_kind(particle.mask)
     return MatchInputs(
         parameters=parameters,
@@ -94,10 +140,11 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
         voxel_size=voxel_size,
         origin=header.origin,
         particle=particle,
-        angles=angles,
+        angles=load_angles(parameters, voxel_size, particle),
         tilts=tilts,
         band=_band(parameters, particle, voxel_size),
         mask_kind=kind,
+        name=name,
     )
 
 

@@ -18,6 +18,7 @@ from cryodask.io.volume import write_volume
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
+from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
 from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
@@ -26,7 +27,6 @@ from cryodask.jobs.tomogram_matching.planning import (
     rough_seconds,
     write_constants,
 )
-from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.result import attributes, coordinates, table_variables
 from cryodask.jobs.tomogram_matching.runs import execute, open_runs
 from cryodask.results.accessor import PLAN
@@ -213,7 +213,7 @@ def _scratch() -> Path:
     return folder
 
 
-def _warn_if_long(problem: TomogramProblem, block: tuple[int, ...]) -> None:
+def _warn_if_long(problem: MatchProblem, block: tuple[int, ...]) -> None:
     seconds = rough_seconds(problem, block) * problem.hypotheses
     if seconds > LONG_TILE:
         log.warning(
@@ -227,10 +227,12 @@ def _dimensions(count: int) -> tuple[str, ...]:
 
 
 def _statistics(
-    dataset: xr.Dataset, inputs: MatchInputs, problem: TomogramProblem, area: SearchArea
+    dataset: xr.Dataset, inputs: MatchInputs, problem: MatchProblem, area: SearchArea
 ) -> dict[str, Any]:
     """Return the tables of a result, and what follows from all tiles together, lazily."""
-    tables = table_variables(inputs) | {"n_voxels": ("template", np.array([area.count], np.int64))}
+    tables = table_variables(inputs) | {
+        "n_voxels": ("template", np.full(len(inputs.every), area.count, np.int64))
+    }
     positions = ("z", "y", "x")
     if problem.moments:
         square = dataset.score_std.astype("f8") ** 2 + dataset.score_mean.astype("f8") ** 2

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import zarr
@@ -10,11 +11,12 @@ import zarr
 from cryodask.errors import InputError, ResourceError
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.planning import fingerprint
+from cryodask.jobs.tomogram_matching.result import MapKey
 from cryodask.search.store import RunStore, check_same_run
 
 
 def check_existing(
-    final: Path, store: RunStore, files: dict[str, Path], *, resume: bool, overwrite: bool
+    final: Path, store: RunStore, files: Mapping[MapKey, Path], *, resume: bool, overwrite: bool
 ) -> None:
     """Refuse a folder that cannot be written, and results that are there already."""
     folder = nearest_folder(final.parent)

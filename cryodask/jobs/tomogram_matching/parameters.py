@@ -292,5 +292,11 @@ def _one_template(mapping: dict[str, Any], source: Source) -> dict[str, Any]:
     first = templates[0]
     if not isinstance(first, Mapping):
         raise source.error("templates: expected a list of {name, template, mask, symmetry, angles}")
-    kept = {key: value for key, value in mapping.items() if key != "templates" or len(templates) > 1}
+    kept = {key: value for key, value in mapping.items() if key != "templates"}
+    if len(templates) > 1:
+        # a template without rotations of its own takes those of the job, not those of the first template
+        common = {"angles": mapping["angles"]} if "angles" in mapping else {}
+        kept["templates"] = [
+            common | dict(entry) if isinstance(entry, Mapping) else entry for entry in templates
+        ]
     return {**kept, **{key: value for key, value in first.items() if key != "name"}}

@@ -53,6 +53,10 @@ class Particle:
         """Edge of the box, voxels."""
         return self.template.shape[0]
 
+    def in_box(self, box: int) -> "Particle":
+        """Return the particle in a larger box; Fourier pixels still count in the box that was given."""
+        return Particle(_in_cube(self.template, box), _in_cube(self.mask, box), self.given_box)
+
     @property
     def support(self) -> float:
         """Largest distance from the centre at which the mask counts, voxels."""

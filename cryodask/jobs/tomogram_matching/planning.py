@@ -14,8 +14,9 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
+from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter
-from cryodask.jobs.tomogram_matching.problem import GROUP, TomogramProblem
+from cryodask.jobs.tomogram_matching.problem import GROUP, LEAST_FOR_ZSCORE, TomogramProblem
 from cryodask.jobs.tomogram_matching.weighting import make_cells, make_template_filters
 from cryodask.jobs.tomogram_matching.writing import as_text, flatten
 from cryodask.kernels.rotation import rotation_coefficients
@@ -26,6 +27,8 @@ from cryodask.search.tiles import Batch, Tile, TilePlan
 
 # CPU seconds per block voxel and transform
 ROUGH_COST = 6e-9
+# of one template on one position: its states and maps
+BYTES_OF_MAPS = 64.0
 TRANSFORMS = {"spherical": 1.0, "axial": 1.2, "general": 2.6}
 
 
@@ -52,8 +55,32 @@ class Resources:
     device: str = "auto"
 
 
-def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> TomogramProblem:
+def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> MatchProblem:
     """Return the search problem of a match whose constants lie, or will lie, in a folder."""
+    parts = tuple(
+        _template_problem(each, number, folder, resources) for number, each in enumerate(inputs.every)
+    )
+    if len(parts) == 1:
+        return parts[0]
+    return ManyTemplates(parts, _class_by(inputs, parts))
+
+
+def _class_by(inputs: MatchInputs, parts: Sequence[TomogramProblem]) -> str:
+    """Return the map whose largest value decides the class: raw scores of different masks do not compare."""
+    chosen = inputs.parameters.class_by
+    if chosen == "zscore" and not all(part.has_zscore for part in parts):
+        text = f"needs moments and {LEAST_FOR_ZSCORE} rotations of every template"
+        raise inputs.parameters.source.wrong("class_by", "zscore", text)
+    if chosen is not None:
+        return chosen
+    if parts[0].noise_copies:
+        return "score"
+    return "zscore" if all(part.has_zscore for part in parts) else "score_raw"
+
+
+def _template_problem(
+    inputs: MatchInputs, number: int, folder: Path, resources: Resources
+) -> TomogramProblem:
     parameters, particle = inputs.parameters, inputs.particle
     wrap = parameters.boundary == "wrap"
     margin = 0 if wrap else -(-particle.box // 2)
@@ -92,12 +119,11 @@ def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> Tom
             label=f"{source.place}{source.label('tomogram')} = {parameters.tomogram}",
             memory=resources.memory,
         ),
+        number=number,
     )
 
 
-def make_plan(
-    inputs: MatchInputs, problem: TomogramProblem, area: SearchArea, resources: Resources
-) -> TilePlan:
+def make_plan(inputs: MatchInputs, problem: MatchProblem, area: SearchArea, resources: Resources) -> TilePlan:
     """Choose the tiles.
 
     Raises
@@ -117,19 +143,28 @@ def make_plan(
     )
 
 
-def write_constants(inputs: MatchInputs, problem: TomogramProblem, area: SearchArea) -> None:
+def write_constants(inputs: MatchInputs, problem: MatchProblem, area: SearchArea) -> None:
     """Write what the tasks read, but for the filtered tomogram."""
     folder = Path(problem.folder)
     folder.mkdir(parents=True, exist_ok=True)
     area.write(folder)
-    constants.write_tables(folder, make_tables(inputs, problem))
+    for each, part in zip(inputs.every, problem.parts, strict=True):
+        Path(part.tables_folder).mkdir(exist_ok=True)
+        constants.write_tables(Path(part.tables_folder), make_tables(each, part))
+
+
+def has_constants(problem: MatchProblem) -> bool:
+    """Say whether what `write_constants` writes is there."""
+    return all(constants.has_tables(Path(part.tables_folder)) for part in problem.parts)
 
 
 def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
     """Return the tables of a match: rotations, template, noise templates, mask and template filters."""
     particle, seed = inputs.particle, inputs.parameters.seed
     volumes = [particle.template]
-    volumes += [noise_template(particle.template, seed, 0, copy) for copy in range(problem.noise_copies)]
+    volumes += [
+        noise_template(particle.template, seed, problem.number, copy) for copy in range(problem.noise_copies)
+    ]
     return Tables(
         matrices=rotation_from_euler(inputs.angles).as_matrix(),
         templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
@@ -158,8 +193,14 @@ def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> n
     return scipy.fft.irfftn(amplitudes * phases, template.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
-def working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[int]) -> float:
-    """Return the bytes of a task: tables, a group of rotated templates, and the kernel's arrays."""
+def working_set(problem: MatchProblem, block: Sequence[int], tile: Sequence[int]) -> float:
+    """Return the bytes of a task: the search of one template, and the maps of all where there are several."""
+    maps = BYTES_OF_MAPS * float(np.prod(tile)) * len(problem.parts) if len(problem.parts) > 1 else 0.0
+    return maps + max(_template_working_set(part, block, tile) for part in problem.parts)
+
+
+def _template_working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[int]) -> float:
+    """Return the bytes of searching one template: tables, a group of rotated ones, the kernel's arrays."""
     (pz, py, px), (tz, ty, tx) = block, tile
     filters = 2.0 * problem.box**3 * len(problem.cells)
     tables = 4.0 * problem.box**3 * (3 * GROUP + 4) + filters + 80.0 * problem.hypotheses
@@ -173,13 +214,14 @@ def working_set(problem: TomogramProblem, block: Sequence[int], tile: Sequence[i
     )
 
 
-def rough_seconds(problem: TomogramProblem, block: tuple[int, ...]) -> float:
+def rough_seconds(problem: MatchProblem, block: tuple[int, ...]) -> float:
     """Return roughly the CPU seconds of one rotation on one tile: to size tasks, not to tell users."""
-    return ROUGH_COST * float(np.prod(block)) * (TRANSFORMS[problem.mask_kind] + problem.noise_copies)
+    transforms = max(TRANSFORMS[part.mask_kind] for part in problem.parts) + problem.noise_copies
+    return ROUGH_COST * float(np.prod(block)) * transforms
 
 
 def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile) -> float:
-    """Measure CPU seconds of one rotation on one tile, on a block of noise of its shape."""
+    """Measure CPU seconds of one rotation of one template on one tile, on a block of noise of its shape."""
     block = np.random.default_rng(0).standard_normal(tile.block, dtype=np.float32)
     few, many = min(GROUP, problem.hypotheses), min(3 * GROUP, problem.hypotheses)
 
@@ -219,6 +261,10 @@ def input_files(inputs: MatchInputs) -> dict[str, str]:
         "tilt_com": parameters.tilt_com,
         "angles.file": parameters.angles.file,
     }
+    for other in inputs.others:
+        own = other.parameters
+        named |= {f"{other.name}.template": own.template, f"{other.name}.mask": own.mask}
+        named[f"{other.name}.angles.file"] = own.angles.file
     return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
 
 

@@ -48,6 +48,8 @@ class TomogramProblem:
         Noise templates, 0 for none.
     cells
         Where the defocus, and so the template filter, is one.
+    number
+        Number of the template.
     """
 
     folder: str
@@ -67,6 +69,17 @@ class TomogramProblem:
     device: str
     cells: DefocusCells
     tomogram_filter: TomogramFilter = field(compare=False)
+    number: int = 0
+
+    @property
+    def parts(self) -> tuple["TomogramProblem", ...]:
+        """The problem of each template: this one."""
+        return (self,)
+
+    @property
+    def tables_folder(self) -> str:
+        """Where the template's own constants lie."""
+        return str(Path(self.folder) / f"template_{self.number}")
 
     @property
     def aggregates(self) -> Mapping[str, Aggregate]:
@@ -104,7 +117,7 @@ class TomogramProblem:
 
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Score a batch of rotations on a tile."""
-        return self.fold_tables(constants.read_tables(self.folder), tile, batch)
+        return self.fold_tables(constants.read_tables(self.tables_folder), tile, batch)
 
     def fold_tables(self, tables: Tables, tile: Tile, batch: Batch) -> States:
         """Score a batch of the rotations of given tables on a tile, cell by cell."""

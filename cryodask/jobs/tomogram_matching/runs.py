@@ -1,6 +1,7 @@
 """Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
 
 import json
+import math
 import os
 import shutil
 import time
@@ -19,11 +20,13 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
+from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
 from cryodask.jobs.tomogram_matching.outputs import check_disk, check_existing, check_finished, nearest_folder
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
     calibrate,
     fingerprint,
+    has_constants,
     make_plan,
     make_problem,
     make_tables,
@@ -31,8 +34,8 @@ from cryodask.jobs.tomogram_matching.planning import (
     working_set,
     write_constants,
 )
-from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.result import (
+    MapKey,
     check_rows_fit,
     finish_store,
     map_files,
@@ -60,11 +63,11 @@ class MatchRun:
 
     inputs: MatchInputs
     area: SearchArea
-    problem: TomogramProblem
+    problem: MatchProblem
     plan: TilePlan
     store: RunStore
     final: Path
-    files: dict[str, Path]
+    files: dict[MapKey, Path]
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
@@ -79,8 +82,11 @@ class MatchRun:
     def stored_bytes(self) -> float:
         """Bytes of the result, uncompressed."""
         voxels = float(np.prod(self.problem.shape))
-        maps = sum(np.dtype(v.dtype).itemsize for v in self.problem.variables)
-        return voxels * (maps + 4 * len([key for key in self.files if not key.endswith("csv")]))
+        maps = sum(
+            np.dtype(v.dtype).itemsize * math.prod(length for _, length in v.leading)
+            for v in self.problem.variables
+        )
+        return voxels * (maps + 4 * len([key for key in self.files if key.suffix != "csv"]))
 
     @property
     def scratch_bytes(self) -> float:
@@ -103,9 +109,11 @@ class MatchRun:
 
     def measured_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, measured by a short calibration."""
-        tables = make_tables(self.inputs, self.problem)
-        each = calibrate(self.problem, tables, self.plan.tiles[0])
-        return each * self.problem.hypotheses * len(self.plan.tiles)
+        seconds = 0.0
+        for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
+            each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
+            seconds += each * part.hypotheses * len(self.plan.tiles)
+        return seconds
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
@@ -114,7 +122,7 @@ class MatchRun:
             self.new_folders = [f for f in self.final.parents if not f.exists()]
             marks = fingerprint(self.inputs)
             self.store.create(self.plan, self.problem.variables, ("z", "y", "x"), marks)
-        if not constants.has_tables(Path(self.problem.folder)):
+        if not has_constants(self.problem):
             write_constants(self.inputs, self.problem, self.area)
 
     def forget(self) -> None:
