@@ -17,6 +17,7 @@ from cryodask.io.volume import write_volume
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.planning import file_identity, input_files
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
+from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
@@ -150,8 +151,10 @@ def finish_store(
         tables["sigma"] = ("template", np.array([sigma]))
     dataset = xr.Dataset(tables, coords=coordinates(inputs))
     dataset.attrs = attributes(inputs, problem, plan) | dict(extra)
-    dataset.attrs["ome"] = _multiscales(inputs, [v.name for v in problem.variables])
+    names = [variable.name for variable in problem.variables]
+    dataset.attrs["ome"] = add_pyramids(path, names, inputs.voxel_size, inputs.origin)
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
+    consolidate(path)
 
 
 def _add_mean_noise(path: str, plan: TilePlan, mean: float) -> None:
@@ -163,27 +166,6 @@ def _add_mean_noise(path: str, plan: TilePlan, mean: float) -> None:
         values = np.asarray(raw[region]) - np.asarray(noise[region]) + np.float32(mean)  # type: ignore[index]
         searched = np.asarray(orientation[region]) != NO_ID  # type: ignore[index]
         score[region] = np.where(searched, values, np.float32(0))  # type: ignore[index]
-
-
-def _multiscales(inputs: MatchInputs, names: list[str]) -> dict[str, Any]:
-    """Return OME-Zarr 0.5 metadata: one image a map, so that viewers open the result."""
-    space = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
-    images = []
-    for name in names:
-        channel = [] if name == "valid" else [{"name": "template", "type": "channel"}]
-        lead = [1.0] * len(channel)
-        place = [
-            {"type": "scale", "scale": [*lead, *[inputs.voxel_size] * 3]},
-            {"type": "translation", "translation": [*[0.0] * len(channel), *inputs.origin]},
-        ]
-        images.append(
-            {
-                "name": name,
-                "axes": [*channel, *space],
-                "datasets": [{"path": name, "coordinateTransformations": place}],
-            }
-        )
-    return {"version": "0.5", "multiscales": images}
 
 
 def write_maps(path: str, inputs: MatchInputs, files: Mapping[str, Path]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cryodask.errors import IncompleteError, InputError
+from cryodask.io.files import require_folder
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 # with two slots rotations are split where tiles are fewer, and leave at most so many partials on the disk
 SPLIT_BELOW, PARTIALS = 8, 13
+PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 
 @dataclass
@@ -80,7 +82,7 @@ class MatchRun:
         """Bytes of the result, uncompressed."""
         voxels = float(np.prod(self.problem.shape))
         maps = sum(np.dtype(v.dtype).itemsize for v in self.problem.variables)
-        return voxels * (maps + 4 * len([key for key in self.files if not key.endswith("csv")]))
+        return voxels * (maps * PYRAMID + 4 * len([key for key in self.files if not key.endswith("csv")]))
 
     @property
     def scratch_bytes(self) -> float:
@@ -194,6 +196,8 @@ def _open_run(
     resume: bool,
     overwrite: bool,
 ) -> MatchRun:
+    if final is None:
+        require_folder(parameters.locate(parameters.output))
     inputs = load_inputs(parameters)
     final = final or Path(parameters.locate(parameters.output)) / result_name(inputs)
     store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
