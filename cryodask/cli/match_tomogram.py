@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a parameter in every row."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the results.")
+@click.option("-o", "--output", type=click.Path(), help="Folder of the results.")
 @click.option("--formats", metavar="zarr,mrc,em", help="Formats of the maps.")
 @click.option("--compat", type=click.Choice(["stopgap", "cryocat"]), help="Conventions of another program.")
 @resume_option
@@ -52,7 +52,7 @@ def match_tomogram(
     cleanup: bool,
     rows: str | None,
     settings: Sequence[str],
-    output: Path | None,
+    output: str | None,
     formats: str | None,
     compat: str | None,
     resume: bool,
@@ -87,6 +87,8 @@ def match_tomogram(
 
 
 def _overrides(settings: Sequence[str], **options: Any) -> dict[str, Any]:
+    from cryodask.io.files import is_url
+
     found: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -96,7 +98,8 @@ def _overrides(settings: Sequence[str], **options: Any) -> dict[str, Any]:
     if options["seed"] is not None:
         found["seed"] = options["seed"]
     if options["output"] is not None:
-        found["output"] = str(options["output"].absolute())
+        output = options["output"]
+        found["output"] = output if is_url(output) else str(Path(output).absolute())
     if options["formats"] is not None:
         found["formats"] = options["formats"]
     return found

@@ -74,7 +74,7 @@ def _cluster_size(
 @click.option("--max-particles", type=int, help="In each tomogram.")
 @click.option("--cluster-size", metavar="MIN[,MAX]", callback=_cluster_size, help="Voxels above threshold.")
 @click.option("--class", "class_id", type=int, help="Keep particles of this class (template, from 1).")
-@click.option("--mask", type=FILE, help="Drop peaks where this map is at most 0.5.")
+@click.option("--mask", help="Drop peaks where this map is at most 0.5.")
 @click.option(
     "--edge", default="valid", show_default=True, metavar="valid|none|A", help="Distance from faces."
 )

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryodask.errors import InputError
+from cryodask.io.remote import require_writable
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
@@ -20,8 +21,10 @@ def require_exists(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        "NAME: no such file (looked in FOLDER)".
+        "NAME: no such file (looked in FOLDER)"; an address, which only OME-Zarr may have.
     """
+    if is_url(path):
+        raise InputError(f"{os.fspath(path)}: only OME-Zarr is read from an address")
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path.name}: no such file (looked in {path.absolute().parent})")
@@ -34,10 +37,26 @@ def require_new(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     Raises
     ------
     InputError
-        "NAME exists; use --overwrite".
+        "NAME exists; use --overwrite"; an address that cannot be written.
     """
-    if not overwrite and not is_url(path) and Path(path).exists():
+    if is_url(path):
+        require_writable(os.fspath(path), overwrite=overwrite)
+    elif not overwrite and Path(path).exists():
         raise InputError(f"{Path(path).name} exists; use --overwrite")
+
+
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse an address for what is written by many tasks, and renamed when it is complete.
+
+    Raises
+    ------
+    InputError
+        "ADDRESS: a result is written into a folder; copy it to an address when it is complete".
+    """
+    if is_url(path):
+        raise InputError(
+            f"{os.fspath(path)}: a result is written into a folder; copy it to an address when it is complete"
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Moore et al. (2023), "OME-Zarr: a cloud-optimized bioimaging file format", and t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +15,17 @@ import numpy as np
 
 from cryodask.errors import InputError
 from cryodask.io.files import is_url, require_exists
-from cryodask.io.header import Slices, Triple, VolumeHeader, block_slices, known_spacing
+from cryodask.io.header import (
+    Slices,
+    Triple,
+    VolumeHeader,
+    block_slices,
+    bounded_slices,
+    known_spacing,
+)
+from cryodask.io.remote import reached
 
 SHARD_EDGE = 256
-TRIES = 3
 ANGSTROM = {
     "angstrom": 1.0,
     "picometer": 0.01,
@@ -64,13 +71,19 @@ def read_header(path: str | os.PathLike[str], level: int = 0) -> VolumeHeader:
     )
 
 
-def read_block(path: str | os.PathLike[str], slices: Slices, level: int = 0) -> np.ndarray:
+def read_block(path: str | os.PathLike[str], slices: Sequence[slice], level: int = 0) -> np.ndarray:
     """Read one region (z, y, x) as stored; only the chunks that it touches are loaded."""
     stored = _open_level(path, level)
     index: list[slice | int] = [0] * stored.array.ndim
-    for axis, part in zip(stored.axes, slices, strict=True):
+    for axis, part in zip(
+        stored.axes, bounded_slices(slices, stored.triple(stored.array.shape)), strict=True
+    ):
         index[axis] = part
-    block = np.asarray(stored.array[tuple(index)])
+
+    def read() -> np.ndarray:
+        return np.asarray(stored.array[tuple(index)])
+
+    block = reached(os.fspath(path), read) if is_url(path) else read()
     order = [sorted(stored.axes).index(axis) for axis in stored.axes]
     return np.ascontiguousarray(block.transpose(order), dtype=block.dtype.newbyteorder("="))
 
@@ -103,8 +116,8 @@ class ZarrWriter:
             )
             for level, edges in enumerate(pyramid_shapes(shape, pyramid))
         ]
-        name = Path(os.fspath(path)).stem
-        self._group.attrs["ome"] = multiscales(name, len(self._levels), spacing, origin)
+        paths = [str(level) for level in range(len(self._levels))]
+        self._metadata = multiscales([image(Path(os.fspath(path)).stem, paths, spacing, origin)])
         self.shape, self.dtype, self.block_shape = shape, dtype, shard_shape(shape, chunk)
 
     def write(self, slices: Slices, block: np.ndarray) -> None:
@@ -119,20 +132,9 @@ class ZarrWriter:
     ) -> None:
         if error is None:
             for fine, coarse in pairwise(self._levels):
-                _fill_level(fine, coarse)
-
-
-def _fill_level(fine: Any, coarse: Any) -> None:
-    """Fill a level shard by shard, a shard chunk by chunk: its source is eight times larger."""
-    for slices in block_slices(coarse.shape, coarse.shards):
-        shard = np.empty([s.stop - s.start for s in slices], coarse.dtype)
-        for part in block_slices(shard.shape, coarse.chunks):
-            source = tuple(
-                slice(2 * (s.start + p.start), 2 * (s.start + p.stop))
-                for s, p in zip(slices, part, strict=True)
-            )
-            shard[part] = halved(fine[source])
-        coarse[slices] = shard
+                fill_level(fine, coarse)
+            # last, since a store at an address cannot be renamed when it is complete
+            self._group.attrs["ome"] = self._metadata
 
 
 def pyramid_shapes(shape: tuple[int, int, int], levels: int) -> list[tuple[int, int, int]]:
@@ -158,35 +160,94 @@ def halved(block: np.ndarray) -> np.ndarray:
     return np.rint(means).astype(block.dtype) if block.dtype.kind in "iu" else means.astype(block.dtype)
 
 
-def multiscales(name: str, levels: int, spacing: Triple | None, origin: Triple) -> dict[str, Any]:
-    """Return OME-Zarr 0.5 metadata of a pyramid of factor 2; a coarse voxel lies between its parts."""
+def thinned(block: np.ndarray) -> np.ndarray:
+    """Return the first of 2x2x2 voxels (z, y, x): for numbers that only name something, such as rows."""
+    return block[::2, ::2, ::2]
+
+
+def fill_level(fine: Any, coarse: Any, halve: Callable[[np.ndarray], np.ndarray] = halved) -> None:
+    """Fill a level of a pyramid from the one before, in bounded memory.
+
+    Shard by shard, and a shard chunk by chunk, since its source is eight times larger.
+
+    Parameters
+    ----------
+    fine, coarse
+        Zarr arrays (..., z, y, x), the coarse one sharded and half as long (rounded up) along z, y and x.
+    halve
+        Makes a coarse block (z, y, x) of a fine one.
+    """
+    for leading in np.ndindex(coarse.shape[:-3]):
+        for slices in block_slices(coarse.shape[-3:], coarse.shards[-3:]):
+            shard = np.empty([s.stop - s.start for s in slices], coarse.dtype)
+            for part in block_slices(shard.shape, coarse.chunks[-3:]):
+                source = tuple(
+                    slice(2 * (s.start + p.start), 2 * (s.start + p.stop))
+                    for s, p in zip(slices, part, strict=True)
+                )
+                shard[part] = halve(np.asarray(fine[(*leading, *source)]))
+            coarse[(*leading, *slices)] = shard
+
+
+def image(
+    name: str,
+    paths: Sequence[str],
+    spacing: Triple | None,
+    origin: Triple,
+    *,
+    channel: str | None = None,
+) -> dict[str, Any]:
+    """Return the OME-Zarr 0.5 metadata of one pyramid of factor 2; a coarse voxel lies between its parts.
+
+    Parameters
+    ----------
+    name
+        Of the image.
+    paths
+        Its levels in the group, finest first.
+    spacing, origin
+        Of the finest level (z, y, x), angstrom; none where the spacing is unknown.
+    channel
+        Name of an axis before z, y, x.
+    """
     unit = {"unit": "angstrom"} if spacing else {}
     step = np.array(spacing or (1.0, 1.0, 1.0))
+    lead = 0 if channel is None else 1
     datasets = []
-    for level in range(levels):
+    for level, path in enumerate(paths):
         place = np.array(origin) + step * (2**level - 1) / 2
         transforms = [
-            {"type": "scale", "scale": (step * 2**level).tolist()},
-            {"type": "translation", "translation": place.tolist()},
+            {"type": "scale", "scale": [1.0] * lead + (step * 2**level).tolist()},
+            {"type": "translation", "translation": [0.0] * lead + place.tolist()},
         ]
-        datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
-    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+        datasets.append({"path": path, "coordinateTransformations": transforms})
+    axes = [] if channel is None else [{"name": channel, "type": "channel"}]
+    axes += [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    return {"name": name, "axes": axes, "datasets": datasets}
+
+
+def multiscales(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the attribute `ome` of a group of images says; viewers open the first."""
+    return {"version": "0.5", "multiscales": list(images)}
 
 
 def _open_level(path: str | os.PathLike[str], level: int) -> StoredLevel:
+    address = os.fspath(path)
+    if is_url(address):
+        return reached(address, lambda: _level_of(_open_address(address), address, level))
+    return _level_of(_open_folder(path), Path(address).name, level)
+
+
+def _level_of(node: Any, name: str, level: int) -> StoredLevel:
     import zarr
 
-    name = Path(os.fspath(path)).name
-    node = _open_node(path)
     if isinstance(node, zarr.Array):
         return _plain_array(node, name)
     attributes = dict(node.attrs)
     entries = attributes.get("ome", attributes).get("multiscales")
     if not entries:
-        raise InputError(
-            f"{name}: no multiscales metadata (arrays: {', '.join(sorted(node.array_keys())) or 'none'})"
-        )
+        arrays = ", ".join(sorted(node.array_keys())) or "none"
+        raise InputError(f"{name}: no multiscales metadata (arrays: {arrays})")
     datasets = entries[0]["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{name}: level {level}, expected 0 to {len(datasets) - 1}")
@@ -197,12 +258,10 @@ def _open_level(path: str | os.PathLike[str], level: int) -> StoredLevel:
     return StoredLevel(array, axes, scale, origin)
 
 
-def _open_node(path: str | os.PathLike[str]) -> Any:
+def _open_folder(path: str | os.PathLike[str]) -> Any:
     import zarr
     from zarr.errors import ContainsGroupError, GroupNotFoundError, NodeTypeValidationError
 
-    if is_url(path):
-        return _open_address(os.fspath(path))
     require_exists(path)
     try:
         return zarr.open(os.fspath(path), mode="r")
@@ -211,16 +270,13 @@ def _open_node(path: str | os.PathLike[str]) -> Any:
 
 
 def _open_address(address: str) -> Any:
-    """Open a store by its address, in three tries: what fails there may be anything, and may pass."""
+    """Open what is there as Zarr 3, else 2: asked for either, Zarr sends four requests where one will do."""
     import zarr
 
-    reason: Exception | None = None
-    for _ in range(TRIES):
-        try:
-            return zarr.open(address, mode="r")
-        except Exception as error:
-            reason = error
-    raise InputError(f"{address}: {type(reason).__name__}: {reason}") from reason
+    try:
+        return zarr.open(address, mode="r", zarr_format=3)
+    except FileNotFoundError:
+        return zarr.open(address, mode="r", zarr_format=2)
 
 
 def _plain_array(array: Any, name: str) -> StoredLevel:

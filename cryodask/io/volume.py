@@ -1,5 +1,6 @@
 """Volumes of every format: headers, regions, lazy arrays, and writing in blocks."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import numpy as np
 
 from cryodask.errors import InputError
 from cryodask.io import em, hdf5, mrc, ome_zarr
-from cryodask.io.files import is_url, require_exists, written_whole
+from cryodask.io.files import is_url, require_exists, require_new, written_whole
 from cryodask.io.header import Slices, Triple, VolumeHeader, as_spacing, bounded_slices
 from cryodask.io.raw import COMPRESSED
 
@@ -28,7 +29,7 @@ SUFFIXES = {
 }
 READERS: dict[str, Any] = {"mrc": mrc, "em": em, "hdf5": hdf5}
 SLAB_BYTES = 32 << 20
-LAZY_CHUNK = "32MiB"
+LAZY_BYTES, REMOTE_BYTES = 32 << 20, 1 << 20
 
 
 class BlockWriter(Protocol):
@@ -72,9 +73,9 @@ def read_header(path: PathLike, level: int = 0) -> VolumeHeader:
 def read_stored(path: PathLike, slices: Sequence[slice], level: int = 0) -> np.ndarray:
     """Read one region (z, y, x) in its stored type, native byte order, C order."""
     kind = volume_format(path)
-    part = bounded_slices(slices, read_header(path, level).shape)
     if kind == "zarr":
-        return ome_zarr.read_block(path, part, level)
+        return ome_zarr.read_block(path, slices, level)
+    part = bounded_slices(slices, read_header(path, level).shape)
     return READERS[kind].read_block(_local_file(path, level), part)
 
 
@@ -115,8 +116,11 @@ def open_volume(path: PathLike, level: int = 0) -> "xarray.DataArray":
     from dask.array.core import normalize_chunks
 
     header = read_header(path, level)
+    limit = LAZY_BYTES
+    if is_url(path) and header.chunks:  # what is not asked for should not travel
+        limit = max(REMOTE_BYTES, 4 * math.prod(header.chunks))
     chunks = normalize_chunks(
-        "auto", header.shape, limit=LAZY_CHUNK, dtype=np.float32, previous_chunks=header.chunks
+        "auto", header.shape, limit=limit, dtype=np.float32, previous_chunks=header.chunks
     )
     source = os.fspath(path) if is_url(path) else str(Path(path).absolute())
     array = da.map_blocks(
@@ -206,6 +210,7 @@ def block_writer(
         raise InputError(f"{Path(os.fspath(path)).name}: compressed volumes are read, not written")
     _check_dtype(path, kind, dtype)
     if kind == "zarr" and is_url(path):
+        require_new(path, overwrite=overwrite)
         with ome_zarr.ZarrWriter(path, shape, dtype, spacing, origin, **options) as writer:
             yield writer
         return

@@ -10,6 +10,7 @@ import xarray as xr
 from cryodask.errors import InputError
 from cryodask.io.angles import Order, read_angle_list
 from cryodask.io.files import is_url, require_exists
+from cryodask.io.remote import open_dataset
 from cryodask.io.volume import open_volume
 from cryodask.picking.regions import NOT_SEARCHED
 from cryodask.picking.thresholds import source_name
@@ -78,28 +79,28 @@ def open_maps(
         bare_only = (angles, angle_list, order, angle_base, voxel_size)
         _check_result(stored, given=bare_only != (None, None, "zxz", 0, None))
         return stored
-    path = Path(str(result))
     if angles is None or angle_list is None:
-        raise InputError(f"{path}: a bare score map needs --angles and --angle-list")
+        raise InputError(f"{result}: a bare score map needs --angles and --angle-list")
     return bare_maps(
-        path, Path(angles), Path(angle_list), order=order, angle_base=angle_base, voxel_size=voxel_size
+        str(result), str(angles), Path(angle_list), order=order, angle_base=angle_base, voxel_size=voxel_size
     )
 
 
 def open_stored(path: str | Path) -> xr.Dataset | None:
     """Open a result store lazily, or return None if the path holds no result but a single map."""
     if is_url(path):
-        return xr.open_zarr(str(path), consolidated=False)
-    place = require_exists(path)
-    if place.name.endswith(".partial.zarr"):
-        raise InputError(f"{place}: an unfinished run; finish it with --resume")
-    if not place.is_dir():
-        return None
-    dataset = xr.open_zarr(place, consolidated=False)
+        dataset = open_dataset(str(path))
+    else:
+        place = require_exists(path)
+        if place.name.endswith(".partial.zarr"):
+            raise InputError(f"{place}: an unfinished run; finish it with --resume")
+        if not place.is_dir():
+            return None
+        dataset = xr.open_zarr(place, consolidated=False)
     if "orientation" not in dataset:
         dataset.close()
         return None
-    dataset.attrs.setdefault("source", str(place))
+    dataset.attrs.setdefault("source", str(path))
     return dataset
 
 
@@ -124,8 +125,8 @@ def _check_result(dataset: xr.Dataset, *, given: bool) -> None:
 
 
 def bare_maps(
-    scores: Path,
-    angles: Path,
+    scores: str,
+    angles: str,
     angle_list: Path,
     *,
     order: Order = "zxz",
@@ -142,7 +143,7 @@ def bare_maps(
     score, rows = open_volume(scores), open_volume(angles)
     if score.shape != rows.shape:
         found, expected = (",".join(map(str, s.shape)) for s in (rows, score))
-        raise InputError(f"{angles}: shape {found}, expected {expected} ({scores.name})")
+        raise InputError(f"{angles}: shape {found}, expected {expected} ({Path(scores).name})")
     voxel = voxel_size or score.attrs.get("voxel_size")
     if voxel is None:
         raise InputError(f"{scores}: the header gives no voxel size, set --voxel-size")
@@ -157,9 +158,9 @@ def bare_maps(
         attrs={
             "voxel_size": float(voxel),
             "origin": tuple(float(o) for o in origin),
-            "tomo_name": scores.stem,
+            "tomo_name": Path(scores).stem,
             "template_names": ["template"],
-            "source": str(scores),
+            "source": scores,
             "angle_base": angle_base,
             "bare": True,
         },

@@ -7,6 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from cryodask.errors import InputError
+from cryodask.io.files import is_url
+from cryodask.io.remote import open_dataset
 
 PLAN = "cryodask_plan"  # key of a lazy dataset's encoding under which the job keeps what stores it
 
@@ -76,8 +78,10 @@ def open_result(path: str | Path) -> xr.Dataset:
     Raises
     ------
     InputError
-        Where there is none.
+        Where there is none, or its address is not reached in three tries.
     """
-    if "://" not in str(path) and not Path(path).is_dir():
+    if is_url(path):
+        return open_dataset(str(path))
+    if not Path(path).is_dir():
         raise InputError(f"{path}: no such result")
     return xr.open_zarr(path, consolidated=False)

@@ -97,6 +97,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(folder, planted, angles)
 
 
+@pytest.fixture(scope="session")
+def matched(project: Project) -> Path:
+    """The project matched once, by the command line on two worker processes."""
+    from cryodask.cli.main import run
+
+    params = project.yaml("matched.yaml", output="matched", formats=["zarr", "mrc", "em"], write_raw=True)
+    assert run(["match-tomogram", str(params), "--workers", "2", "--angle-batch", "64"]) == 0
+    return project.folder / "matched" / "tomogram.zarr"
+
+
 @pytest.fixture
 def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command line in this process: (status, standard output, standard error)."""

@@ -27,16 +27,6 @@ from .conftest import STEP, VOXEL
 EXACT = ("score", "score_raw", "noise", "orientation", "valid")
 
 
-@pytest.fixture(scope="module")
-def matched(project):
-    """The project matched once, by the command line on two worker processes."""
-    from cryodask.cli.main import run
-
-    params = project.yaml("matched.yaml", output="matched", formats=["zarr", "mrc", "em"], write_raw=True)
-    assert run(["match-tomogram", str(params), "--workers", "2", "--angle-batch", "64"]) == 0
-    return project.folder / "matched" / "tomogram.zarr"
-
-
 def assert_same_maps(one: xr.Dataset, two: xr.Dataset) -> None:
     for name in EXACT:
         np.testing.assert_array_equal(one[name].values, two[name].values, err_msg=name)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from cryodask.errors import InputError
+from cryodask.io.files import require_folder
 from cryodask.io.volume import write_volume
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
@@ -142,6 +143,7 @@ class LazyMatch:
         **options: Any,
     ) -> Path:
         """Compute the dataset into a Zarr store, resumably and in bounded memory; see `ds.cryo.store`."""
+        require_folder(path)
         target = Path(path).expanduser().absolute()
         if target.suffix != ".zarr":
             raise InputError(f"{path}: expected a name that ends in .zarr")

@@ -87,7 +87,7 @@ class LocalSearch:
         stop = tuple(min(at + reach + 1, size) for at, size in zip(pose.place, problem.shape, strict=True))
         length = fast_even_length(problem.box + 2 * reach)
         tile = Tile(0, start, stop, (length,) * 3)
-        tables = constants.read_tables(problem.folder)
+        tables = constants.read_tables(problem.tables_folder)
         tables = replace(tables, matrices=matrices, directions=np.arange(len(matrices)))
         return tile, problem.fold_tables(tables, tile, Batch(0, len(matrices)))["score"]
 

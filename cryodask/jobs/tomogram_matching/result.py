@@ -18,13 +18,13 @@ from cryodask.jobs.tomogram_matching import constants, weighting
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
 from cryodask.jobs.tomogram_matching.planning import file_identity, input_files
+from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
 
 LARGEST_HASHED = 2**26  # bytes: larger inputs (tomograms) are identified by size and time
 LARGEST_FLOAT_ID = 2**24
-WITHOUT_TEMPLATE = ("valid", "class_id", "margin")
 
 
 def result_name(inputs: MatchInputs) -> str:
@@ -166,8 +166,10 @@ def finish_store(
     dataset.attrs = attributes(inputs, problem, plan) | dict(extra)
     if problem.tomogram_filter.whiten:
         dataset.attrs["whitening"] = json.dumps(constants.read_prepared(problem.folder)["whitening"])
-    dataset.attrs["ome"] = _multiscales(inputs, [v.name for v in problem.variables])
+    names = [variable.name for variable in problem.variables]
+    dataset.attrs["ome"] = add_pyramids(path, names, inputs.voxel_size, inputs.origin)
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
+    consolidate(path)
 
 
 def _totals(summaries: Iterable[Summary]) -> Summary:
@@ -194,27 +196,6 @@ def _add_mean_noise(path: str, plan: TilePlan, means: np.ndarray) -> None:
         values = np.asarray(raw[region]) - np.asarray(noise[region]) + means[:, None, None, None]  # type: ignore[index]
         searched = np.asarray(orientation[region]) != NO_ID  # type: ignore[index]
         score[region] = np.where(searched, values, np.float32(0))  # type: ignore[index]
-
-
-def _multiscales(inputs: MatchInputs, names: list[str]) -> dict[str, Any]:
-    """Return OME-Zarr 0.5 metadata: one image a map, so that viewers open the result."""
-    space = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
-    images = []
-    for name in names:
-        channel = [] if name in WITHOUT_TEMPLATE else [{"name": "template", "type": "channel"}]
-        lead = [1.0] * len(channel)
-        place = [
-            {"type": "scale", "scale": [*lead, *[inputs.voxel_size] * 3]},
-            {"type": "translation", "translation": [*[0.0] * len(channel), *inputs.origin]},
-        ]
-        images.append(
-            {
-                "name": name,
-                "axes": [*channel, *space],
-                "datasets": [{"path": name, "coordinateTransformations": place}],
-            }
-        )
-    return {"version": "0.5", "multiscales": images}
 
 
 def write_maps(path: str, inputs: MatchInputs, files: Mapping[MapKey, Path]) -> None:

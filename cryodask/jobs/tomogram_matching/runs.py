@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cryodask.errors import IncompleteError, InputError
+from cryodask.io.files import require_folder
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 # with two slots rotations are split where tiles are fewer, and leave at most so many partials on the disk
 SPLIT_BELOW, PARTIALS = 8, 13
+PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 
 @dataclass
@@ -86,7 +88,8 @@ class MatchRun:
             np.dtype(v.dtype).itemsize * math.prod(length for _, length in v.leading)
             for v in self.problem.variables
         )
-        return voxels * (maps + 4 * len([key for key in self.files if key.suffix != "csv"]))
+        files = 4 * len([key for key in self.files if key.suffix != "csv"])
+        return voxels * (maps * PYRAMID + files)
 
     @property
     def scratch_bytes(self) -> float:
@@ -202,6 +205,8 @@ def _open_run(
     resume: bool,
     overwrite: bool,
 ) -> MatchRun:
+    if final is None:
+        require_folder(parameters.locate(parameters.output))
     inputs = load_inputs(parameters)
     final = final or Path(parameters.locate(parameters.output)) / result_name(inputs)
     store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
