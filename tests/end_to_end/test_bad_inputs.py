@@ -155,7 +155,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
         ({"search_grid": "0.5"}, "search_grid = 0.5: a factor is not available in this release"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
         ({"decoy": "mirror"}, "decoy = mirror: not available in this release"),
-        ({"class_by": "score"}, "class_by = score: not available in this release"),
+        ({"class_by": "score"}, "class_by = score: needs several templates"),
         ({"orientations": '\'{"near": "seeds.csv"}\''}, "orientations = "),
     ],
 )
@@ -168,7 +168,7 @@ def test_native_parameters_speak_of_native_keys(project, refused):
     path = project.text(
         "several.yaml", f"{{tomogram: tomogram.mrc, templates: {both}, angles: {{step: 30}}}}"
     )
-    assert "several.yaml row 0: templates: 2 given, this release matches one template" in refused(path)
+    assert "several.yaml row 0: templates: two are named template, give them" in refused(path)
     for setting, text in {
         "ctf: amplitude": "ctf = amplitude needs column defocus",
         "tilts: [-60, 60], tilt_weight: cos": "tilt_weight = cos: needs every tilt's angle, a file in tilts",

@@ -121,7 +121,7 @@ def test_a_band_beyond_the_template_box_is_refused(changes, message):
     ("changes", "message"),
     [
         ({"decoy": "mirror"}, "decoy = mirror: not available in this release, expected none"),
-        ({"class_by": "zscore"}, "class_by = zscore: not available in this release, expected None"),
+        ({"class_by": "zscore"}, "class_by = zscore: needs several templates"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available"),
         ({"orientations": {"near": "seeds.star"}}, 'orientations = {"near":"seeds.star"}: not available'),
         ({"search_grid": 0.5}, "search_grid = 0.5: a factor is not available in this release"),
@@ -132,13 +132,17 @@ def test_what_this_release_cannot_do_is_refused_by_name(changes, message):
         check_supported([make(**changes)])
 
 
-def test_more_than_one_template_is_refused_and_one_in_a_list_is_taken():
+def test_several_templates_share_the_rotations_of_the_job_and_one_in_a_list_is_taken():
     entries = [{"name": name, "template": f"{name}.em", "mask": "m.em"} for name in ("a", "b")]
     rest = {key: value for key, value in EXAMPLE.items() if key not in ("template", "mask")}
-    with pytest.raises(InputError, match="templates: 2 given, this release matches one template a row"):
-        check_supported([MatchParameters.from_native({**rest, "templates": entries})])
+    entries[0]["angles"] = {"step": 5}
+    several = MatchParameters.from_native({**rest, "templates": entries, "angles": {"step": 9}})
+    check_supported([several])
+    assert several.angles.step == 5
+    assert [entry.angles.step for entry in several.templates] == [5, 9]
     single = MatchParameters.from_native({**rest, "templates": entries[:1]})
     check_supported([single])
+    assert single.angles.step == 5
     assert (single.template, single.mask, single.templates) == ("a.em", "m.em", ())
 
 

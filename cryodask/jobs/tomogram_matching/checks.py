@@ -148,6 +148,8 @@ def check_supported(rows: Iterable["MatchParameters"]) -> None:
             if value != off:
                 shown = value.model_dump_json(exclude_none=True) if isinstance(value, Settings) else value
                 raise source.wrong(key, shown, f"not available in this release, expected {off}")
+        if parameters.class_by is not None and not parameters.templates:
+            raise source.wrong("class_by", parameters.class_by, "needs several templates")
         if not isinstance(parameters.search_grid, str):
             text = "a factor is not available in this release, expected auto or full"
             raise source.wrong("search_grid", f"{parameters.search_grid:g}", text)
