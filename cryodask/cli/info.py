@@ -35,9 +35,9 @@ def info(files: tuple[str, ...], level: int, quick: bool, as_json: bool) -> None
     """Say what volumes (MRC, EM, HDF5, OME-Zarr) and STAR files hold."""
     from cryodask.io.info import file_info
 
-    described = [file_info(file, level=level, quick=quick) for file in files]
+    described = (file_info(file, level=level, quick=quick) for file in files)
     if as_json:
-        click.echo(json.dumps(described))
+        click.echo(json.dumps(list(described)))
         return
     for facts in described:
         click.echo(facts["file"])

@@ -57,3 +57,9 @@ def test_several_files_and_star_blocks(shared_data):
     found = json.loads(invoke(star, template, "--json").output)
     assert [facts["format"] for facts in found] == ["star", "mrc"]
     assert found[0]["blocks"]["stopgap_wedgelist"]["rows"] == 60
+
+
+def test_files_before_a_bad_one_are_described(tomogram):
+    result = CliRunner().invoke(info, [str(tomogram[0]), str(tomogram[0].with_name("missing.mrc"))])
+    assert "missing.mrc: no such file" in str(result.exception)
+    assert "  shape (z, y, x)             10, 12, 14" in result.output
