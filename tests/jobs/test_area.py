@@ -79,6 +79,8 @@ def test_nothing_selected_is_refused_by_name(job):
         area_of(job(tomogram_mask=halves(0, np.nan)))
     with pytest.raises(InputError, match=r"^region: selects no voxel$"):
         area_of(job(region={"x": [500, 600]}))
+    with pytest.raises(InputError, match=r"^region: selects no voxel$"):
+        area_of(job(tomogram_mask=halves(0, 1), region={"x": [500, 600]}))
 
 
 def test_slabs_select_and_write_the_same(job, tmp_path, monkeypatch):

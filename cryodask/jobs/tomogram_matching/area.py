@@ -85,7 +85,8 @@ def search_area(inputs: MatchInputs) -> SearchArea:
     area = SearchArea(inputs.shape, _region(inputs), mask, threshold)
     count = sum(int(np.count_nonzero(area.select(region))) for region in _slabs(inputs.shape))
     if not count:
-        key = "tomogram_mask" if mask else "region"
+        region_is_empty = any(s.start == s.stop for s in area.box)
+        key = "tomogram_mask" if mask and not region_is_empty else "region"
         raise parameters.source.error(f"{parameters.source.label(key)}: selects no voxel")
     return replace(area, count=count)
 
