@@ -20,7 +20,8 @@ def read_numbers(path: str | Path) -> list[int]:
         If the file does not exist, holds no number, or a word is no integer >= 0.
     """
     path = Path(path)
-    if not path.is_file():
+    # a pipe of the shell, <(seq 1 9), is no regular file
+    if not path.exists() or path.is_dir():
         raise InputError(f"{path.name}: no such file (looked in {path.absolute().parent})")
     numbers = []
     for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

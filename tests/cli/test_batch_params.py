@@ -1,9 +1,12 @@
 """`batch-params`: tokens become numbers in every row."""
 
+import os
+
 import pytest
 
 from cryodask.cli.main import run
 from cryodask.io.star import read_star_text
+from cryodask.jobs.batch_params import read_numbers
 
 TEMPLATE = """data_tm
 
@@ -82,3 +85,14 @@ def test_an_existing_file_is_kept_without_overwrite(batch, capsys):
     assert batch("1")[0] == 2
     assert "tm.batch.star exists; use --overwrite" in capsys.readouterr().err
     assert batch("1", options=["--overwrite"])[0] == 0
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="no /dev/fd here")
+def test_numbers_come_through_a_pipe_too():
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"3\n14\n")
+        os.close(writer)
+        assert read_numbers(f"/dev/fd/{reader}") == [3, 14]
+    finally:
+        os.close(reader)
