@@ -1,6 +1,7 @@
 """`batch-params`: tokens become numbers in every row."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_an_existing_file_is_kept_without_overwrite(batch, capsys):
     assert batch("1", options=["--overwrite"])[0] == 0
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="no /dev/fd here")
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd here")
 def test_numbers_come_through_a_pipe_too():
     reader, writer = os.pipe()
     try:
