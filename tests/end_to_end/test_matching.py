@@ -248,3 +248,12 @@ def test_two_rows_are_one_queue_and_a_dry_run_writes_nothing(project, tmp_path, 
     np.testing.assert_allclose(subtract.score.values, expected.values, atol=1e-6)
     noise, raw = ratio.noise.values, ratio.score_raw.values
     np.testing.assert_allclose(ratio.score.values, np.maximum(0, (raw - noise) / (1 - noise)), atol=1e-6)
+
+
+def test_few_rotations_leave_out_the_zscore_and_say_so(project, run_cli):
+    few = {"step": 45, "method": "rings", "cone": 0.1, "inplane_step": 90}
+    params = project.yaml("few.yaml", output="few", angles=few, noise_correction=None)
+    status, _, err = run_cli("match-tomogram", params, "--cluster", "threads")
+    assert status == 0
+    assert "fewer than 50 rotations of a template, no zscore" in err
+    assert "zscore" not in cd.open_result(next((project.folder / "few").glob("*.zarr")))

@@ -35,6 +35,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     working_set,
     write_constants,
 )
+from cryodask.jobs.tomogram_matching.problem import LEAST_FOR_ZSCORE
 from cryodask.jobs.tomogram_matching.result import (
     MapKey,
     check_rows_fit,
@@ -151,7 +152,9 @@ class MatchRun:
         }
         finish_store(self.store.path, self.inputs, self.problem, self.plan, summaries, extra)
         write_maps(self.store.path, self.inputs, self.files)
-        notices = constants.read_prepared(self.problem.folder)["notices"]
+        notices = list(constants.read_prepared(self.problem.folder)["notices"])
+        if self.problem.moments and not all(part.has_zscore for part in self.problem.parts):
+            notices.append(f"fewer than {LEAST_FOR_ZSCORE} rotations of a template, no zscore")
         self.store.publish(str(self.final), keep_run=keep_run)
         return [f"{self.name}: {notice}" for notice in notices]
 
