@@ -223,7 +223,9 @@ def _compute(
             click.echo("cryodask: what is finished is kept; continue with --resume", err=True)
             raise
     if last.tiles_resumed or last.hypotheses_resumed:
-        text = f"resumed: {last.tiles_resumed} of {last.tiles_total} tiles were there already"
+        share = 100 * last.hypotheses_resumed / max(last.hypotheses_total, 1)
+        tiles = f"{last.tiles_resumed} of {last.tiles_total} tiles"
+        text = f"resumed: {share:.0f} % of the search was there already, {tiles} whole"
         click.echo(text, err=True)
     _print_results(runs, paths, last, as_json)
 

@@ -101,6 +101,7 @@ class ZarrWriter:
         *,
         chunk: int = 64,
         pyramid: int = 0,
+        name: str | None = None,
     ) -> None:
         import zarr
 
@@ -117,7 +118,7 @@ class ZarrWriter:
             for level, edges in enumerate(pyramid_shapes(shape, pyramid))
         ]
         paths = [str(level) for level in range(len(self._levels))]
-        self._metadata = multiscales([image(Path(os.fspath(path)).stem, paths, spacing, origin)])
+        self._metadata = multiscales([image(name or Path(os.fspath(path)).stem, paths, spacing, origin)])
         self.shape, self.dtype, self.block_shape = shape, dtype, shard_shape(shape, chunk)
 
     def write(self, slices: Slices, block: np.ndarray) -> None:

@@ -211,12 +211,12 @@ def block_writer(
     _check_dtype(path, kind, dtype)
     if kind == "zarr" and is_url(path):
         require_new(path, overwrite=overwrite)
-        with ome_zarr.ZarrWriter(path, shape, dtype, spacing, origin, **options) as writer:
+        with _zarr_writer(path, path, shape, dtype, spacing, origin, options) as writer:
             yield writer
         return
     with (
         written_whole(path, overwrite=overwrite) as temporary,
-        _writer(kind, temporary, shape, dtype, spacing, origin, options) as writer,
+        _writer(kind, temporary, path, shape, dtype, spacing, origin, options) as writer,
     ):
         yield writer
 
@@ -224,6 +224,7 @@ def block_writer(
 def _writer(
     kind: str,
     path: Path,
+    final: PathLike,
     shape: tuple[int, int, int],
     dtype: np.dtype,
     spacing: Triple | None,
@@ -231,10 +232,25 @@ def _writer(
     options: dict[str, int],
 ) -> Any:
     if kind == "zarr":
-        return ome_zarr.ZarrWriter(path, shape, dtype, spacing, origin, **options)
+        return _zarr_writer(path, final, shape, dtype, spacing, origin, options)
     if kind == "hdf5":
         return hdf5.Hdf5Writer(path, shape, dtype, spacing, origin)
     return READERS[kind].writer(path, shape, dtype, spacing, origin)
+
+
+def _zarr_writer(
+    path: PathLike,
+    final: PathLike,
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    spacing: Triple | None,
+    origin: Triple,
+    options: dict[str, int],
+) -> ome_zarr.ZarrWriter:
+    """Return a writer whose image has the final name, whatever the file is called meanwhile."""
+    chunk, pyramid = options.get("chunk", 64), options.get("pyramid", 0)
+    name = Path(os.fspath(final)).stem
+    return ome_zarr.ZarrWriter(path, shape, dtype, spacing, origin, chunk=chunk, pyramid=pyramid, name=name)
 
 
 def _check_dtype(path: PathLike, kind: str, dtype: np.dtype) -> None:

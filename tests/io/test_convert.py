@@ -158,3 +158,8 @@ def test_memory_stays_far_below_the_size_of_the_volume(tmp_path):
     limit = 0.75 * (tmp_path / "a.mrc").stat().st_size
     assert peak_bytes(tmp_path / "a.mrc", tmp_path / "a.zarr", 1) < limit
     assert peak_bytes(tmp_path / "a.zarr", tmp_path / "b.mrc", 0) < limit
+
+
+def test_the_image_has_the_name_of_the_file(tmp_path):
+    write_volume(tmp_path / "TS_017.zarr", np.zeros((8, 8, 8), np.float32))
+    assert zarr.open(tmp_path / "TS_017.zarr").attrs["ome"]["multiscales"][0]["name"] == "TS_017"

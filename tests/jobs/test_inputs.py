@@ -49,7 +49,7 @@ def test_a_voxel_size_that_is_a_little_off_warns(job, wedge, caplog, header, war
 
 def test_a_voxel_size_that_is_far_off_is_refused_unless_given(job, wedge, caplog):
     tilts = {"tilts": wedge(2.5), "binning": 4, "header_voxel_size": 10.2}
-    text = r"^voxel size 10\.200 \(header\) contradicts 10\.000 \(pixelsize x binning\); set voxel_size"
+    text = r"^voxel size 10\.200 \(header\) contradicts 10\.000 \(pixelsize x binning\); set binning or"
     with pytest.raises(InputError, match=text):
         load_inputs(job(**tilts))
     with caplog.at_level(logging.WARNING, logger="cryodask"):

@@ -58,6 +58,10 @@ def check_together(parameters: "MatchParameters") -> None:
 
 def _check_filters(parameters: "MatchParameters") -> None:
     source, written = parameters.source, parameters.model_fields_set
+    if parameters.noise_copies > 1 and parameters.noise_correction == "none":
+        raise source.wrong(
+            "noise_copies", parameters.noise_copies, "needs noise_correction ratio or subtract"
+        )
     for pixels, angstrom in (
         ("lp_rad", "lowpass"),
         ("hp_rad", "highpass"),

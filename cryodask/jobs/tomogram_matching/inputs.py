@@ -208,7 +208,8 @@ def _compare(parameters: "MatchParameters", other: float, word: str, value: floa
     apart = abs(other - value) / value
     text = f"voxel size {other:.3f} ({word}) contradicts {value:.3f} ({best})"
     if apart > CONFLICT and best != "voxel_size":
-        raise parameters.source.error(f"{text}; set voxel_size to the right one")
+        mend = "binning or voxel_size" if "binning" in best else "voxel_size"
+        raise parameters.source.error(f"{text}; set {mend} to the right one")
     if apart > DOUBT:
         log.warning("%s%s", parameters.source.place, text)
 

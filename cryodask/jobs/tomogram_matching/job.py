@@ -175,7 +175,8 @@ def _parameters(tomogram: Any, template: Any, given: Mapping[str, Any]) -> Match
     def as_path(name: str, value: Any) -> Any:
         if value is None or isinstance(value, str | Path | Mapping):
             return str(Path(value).expanduser().absolute()) if isinstance(value, Path) else value
-        voxel_size = given["voxel_size"] or getattr(value, "attrs", {}).get("voxel_size")
+        attributes = getattr(tomogram, "attrs", {}) | getattr(value, "attrs", {})
+        voxel_size = given["voxel_size"] or attributes.get("voxel_size")
         if not voxel_size:
             raise InputError(f"{name}: an array has no voxel size, set voxel_size")
         if not scratch:
