@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not acceptance"
 
 acceptance: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m acceptance
+	$(PYTEST) -m acceptance --durations=0
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -137,7 +137,7 @@ def plain_loop(problem, tasks: list) -> float:
     from cryodask.jobs.tomogram_matching import constants
 
     warm(problem, *tasks[0])
-    tables, spent = constants.read_tables(problem.folder), 0.0
+    tables, spent = constants.read_tables(problem.tables_folder), 0.0
     at, block = None, None
     for tile, batch in tasks:
         if tile != at:

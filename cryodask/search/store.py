@@ -118,8 +118,11 @@ class RunStore:
         """Write a partial aggregate and then its record."""
         name = _part_name(tile, ranges)
         flat = {f"{a}/{key}": value for a, state in states.items() for key, value in state.items()}
-        with replacing(self._partials / f"{name}.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **flat)
+        with replacing(self._partials / f"{name}.arrays") as temporary, temporary.open("wb") as stream:
+            # one after the other, since an archive would spend as much on checksums as on writing
+            stream.write(json.dumps(list(flat)).encode() + b"\n")
+            for array in flat.values():
+                np.save(stream, array, allow_pickle=False)
         write_json(self._records / f"{name}.json", {"tile": tile, "ranges": ranges})
         return Part(ranges, name)
 
@@ -131,17 +134,17 @@ class RunStore:
     def read_partial(self, part: Part) -> States:
         """Read a partial aggregate."""
         states: States = {}
-        with np.load(self._partials / f"{part.name}.npz") as flat:
-            for key in flat.files:
+        with (self._partials / f"{part.name}.arrays").open("rb") as stream:
+            for key in json.loads(stream.readline()):
                 aggregate, _, name = key.rpartition("/")
-                states.setdefault(aggregate, {})[name] = flat[key]
+                states.setdefault(aggregate, {})[name] = np.load(stream, allow_pickle=False)
         return states
 
     def remove_partials(self, parts: Iterable[Part]) -> None:
         """Forget partials that a committed fold or tile has taken up."""
         for part in parts:
             (self._records / f"{part.name}.json").unlink(missing_ok=True)
-            (self._partials / f"{part.name}.npz").unlink(missing_ok=True)
+            (self._partials / f"{part.name}.arrays").unlink(missing_ok=True)
 
     def progress(self) -> dict[int, TileProgress]:
         """List what is stored of each tile, without partials that a fold has taken up."""

@@ -322,7 +322,7 @@ def test_partials_on_disk_are_bounded_for_any_number_of_batches(tmp_path, monkey
 
     def counted(store, tile, ranges, states):
         part = write(store, tile, ranges, states)
-        counts.append(sum(1 for _ in (store.run_folder / "partials").glob("*.npz")))
+        counts.append(sum(1 for _ in (store.run_folder / "partials").glob("*.arrays")))
         return part
 
     monkeypatch.setattr(RunStore, "write_partial", counted)
