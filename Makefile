@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 .PHONY: demo test acceptance lint format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/cryodask demo
+	$(BIN)/cryodask demo --overwrite
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not acceptance"

@@ -5,14 +5,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cryodask.errors import InputError
 from cryodask.io import em, hdf5, mrc, ome_zarr
 from cryodask.io.files import is_url, require_exists, require_new, written_whole
-from cryodask.io.header import Slices, Triple, VolumeHeader, as_spacing, bounded_slices
+from cryodask.io.header import Triple, VolumeHeader, as_spacing, bounded_slices
 from cryodask.io.raw import COMPRESSED
 
 if TYPE_CHECKING:
@@ -30,13 +30,6 @@ SUFFIXES = {
 READERS: dict[str, Any] = {"mrc": mrc, "em": em, "hdf5": hdf5}
 SLAB_BYTES = 32 << 20
 LAZY_BYTES, REMOTE_BYTES = 32 << 20, 1 << 20
-
-
-class BlockWriter(Protocol):
-    """What every format offers for writing."""
-
-    def write(self, slices: Slices, block: np.ndarray) -> None:
-        """Write one block at its place."""
 
 
 def volume_format(path: PathLike) -> str:

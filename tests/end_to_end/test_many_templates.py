@@ -124,3 +124,18 @@ def test_two_templates_of_one_name_are_refused(matched, run_cli):
     status, _, error = run_cli("match-tomogram", folder / "twice.yaml")
     assert status == 2
     assert "templates: two are named ribosome, give them different names" in error
+
+
+def test_classes_are_not_taken_from_scores_that_lack_their_mean_noise(matched, run_cli):
+    folder, _, _ = matched
+    row = yaml.safe_load((folder / "both.yaml").read_text()) | {
+        "noise_correction": "subtract",
+        "output": "other",
+    }
+    path = folder / "subtract.yaml"
+    path.write_text(yaml.safe_dump(row | {"class_by": "score"}))
+    status, _, error = run_cli("match-tomogram", path, "--dry-run")
+    assert status == 2
+    assert "class_by = score: does not go with subtract, use zscore" in error
+    path.write_text(yaml.safe_dump(row))
+    assert cd.match_tomogram(cd.read_parameters(path)[0]).attrs["class_by"] == "zscore"

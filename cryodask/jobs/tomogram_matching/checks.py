@@ -20,6 +20,8 @@ INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "reso
 NOT_YET: dict[str, Any] = {
     "decoy": "none",
     "strategy": "exhaustive",
+    "miss_rate": 0.01,
+    "false_positives": 1.0,
     "orientations": None,
 }
 

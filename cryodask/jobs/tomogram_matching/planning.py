@@ -71,9 +71,12 @@ def _class_by(inputs: MatchInputs, parts: Sequence[TomogramProblem]) -> str:
     if chosen == "zscore" and not all(part.has_zscore for part in parts):
         text = f"needs moments and {LEAST_FOR_ZSCORE} rotations of every template"
         raise inputs.parameters.source.wrong("class_by", "zscore", text)
+    # subtract shifts each template's scores by its mean noise, which is known only after the last tile
+    if chosen == "score" and parts[0].noise_correction == "subtract":
+        raise inputs.parameters.source.wrong("class_by", "score", "does not go with subtract, use zscore")
     if chosen is not None:
         return chosen
-    if parts[0].noise_copies:
+    if parts[0].noise_correction == "ratio":
         return "score"
     return "zscore" if all(part.has_zscore for part in parts) else "score_raw"
 
