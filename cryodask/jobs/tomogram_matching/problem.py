@@ -186,7 +186,7 @@ class TomogramProblem:
         directions = rotated.tables.directions[rows]
         for direction in np.unique(directions):
             alike = rows[directions == direction]
-            mask = rotated.mask(alike[0])
+            mask = rotated.direction_mask(alike[0])
             norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
             for some in _groups(alike):
                 for copy, state in enumerate(states):

@@ -179,6 +179,6 @@ def score_pieces(
             wrap=part.wrap,
         )
         own = replace(tables, template_filters=part.template_filter(tables, cell, whitening))
-        scorer = WindowScorer(block, first, part.rotated(own), part.mask_kind == "spherical")
+        scorer = WindowScorer(block, first, part.rotated(own), part.mask_kind)
         for copy, (request, state) in enumerate(zip(inside, states, strict=True)):
             scorer.score(copy, request, state)

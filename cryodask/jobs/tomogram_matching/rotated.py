@@ -40,6 +40,10 @@ class RotatedTemplates:
         rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
         return normalization_mask(rotated, self.normalization)
 
+    def direction_mask(self, row: int) -> Any:
+        """Return the mask of the first row of a row's viewing direction, for masks symmetric about z."""
+        return self.mask(int(np.argmax(self.tables.directions == self.tables.directions[row])))
+
     def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
         """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""
         made = [

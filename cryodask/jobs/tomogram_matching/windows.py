@@ -7,6 +7,7 @@ import numpy as np
 
 from cryodask.jobs.tomogram_matching.rotated import RotatedTemplates
 from cryodask.kernels.local_scores import WindowBlock
+from cryodask.optics.masks import MaskKind
 from cryodask.search.aggregates import State
 
 
@@ -56,23 +57,23 @@ class WindowScorer:
         (z, y, x).
     rotated
         The templates, with the filter that belongs to the block.
-    is_fixed
-        The mask is one for all rotations.
+    mask_kind
+        What the mask saves.
     """
 
     def __init__(
-        self, block: np.ndarray, first: Sequence[int], rotated: RotatedTemplates, is_fixed: bool
+        self, block: np.ndarray, first: Sequence[int], rotated: RotatedTemplates, mask_kind: MaskKind
     ) -> None:
         self.block, self.first, self.rotated = WindowBlock(block), np.asarray(first), rotated
-        self.mask = rotated.fixed_mask() if is_fixed else None
-        self._norms: tuple[int, list[np.ndarray]] | None = None
+        self.mask = rotated.fixed_mask() if mask_kind == "spherical" else None
+        self.mask_of = rotated.direction_mask if mask_kind == "axial" else rotated.mask
 
     def score(self, copy: int, requests: Requests, state: State) -> None:
         """Fold the scores of a template (copy 0) or noise template into a state, as the search would."""
         starts, extents = requests.starts - self.first, requests.stops - requests.starts
         norms = self._fixed_norms(starts, extents) if self.mask is not None else None
         for row, windows in requests.by_row():
-            mask = self.mask if self.mask is not None else self.rotated.mask(row)
+            mask = self.mask if self.mask is not None else self.mask_of(row)
             templates, counts = self.rotated.templates(copy, np.array([row]), [mask])
             some = starts[windows], extents[windows]
             scores = self.block.sums(templates[0], *some)
