@@ -26,8 +26,8 @@ class ImageCtf:
     pixel_size
         Angstrom.
     defocus_u, defocus_v
-        Angstrom, positive for underfocus. The difference is signed: u lies along `astigmatism_angle` whichever
-        is larger.
+        Angstrom, positive for underfocus. The difference is signed: u lies along `astigmatism_angle`,
+        whichever is the larger.
     astigmatism_angle
         Degrees; 0 puts u along x (columns), growing towards y (rows), as in RELION and cisTEM.
     voltage
