@@ -47,7 +47,8 @@ class ImageCtf:
         ``corner``: the radius of the polynomials is 1 at the corner of the spectrum, |k| / sqrt(0.5)
         (Leopard-EM 1.2, torch-ctf up to 0.5); ``inverse_angstrom``: it is K (torch-ctf 0.6).
     magnification
-        Matrix of anisotropic magnification, row-major, acting on (y, x); None for the identity.
+        Matrix of anisotropic magnification, row-major, that carries positions (y, x) of the image to those of
+        the specimen; None for the identity.
     """
 
     pixel_size: float
@@ -72,14 +73,15 @@ class ImageCtf:
 def undistorted_frequencies(
     ky: np.ndarray, kx: np.ndarray, magnification: tuple[float, float, float, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frequencies of the specimen that an anisotropic magnification A carries to (ky, kx).
+    """Return the frequencies of the specimen that an anisotropic magnification shows at (ky, kx).
 
     Parameters
     ----------
     ky, kx
         Broadcastable, cycles per pixel.
     magnification
-        A, row-major, acting on positions (y, x); frequencies take its inverse transpose.
+        A, row-major, carries positions (y, x) of the image to those of the specimen; frequencies take its
+        inverse transpose.
     """
     if magnification is None:
         return ky, kx
