@@ -32,6 +32,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     make_problem,
     make_tables,
     rough_seconds,
+    share_of_rows,
     working_set,
     write_constants,
 )
@@ -62,7 +63,10 @@ PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 @dataclass
 class MatchRun:
-    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
+    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name.
+
+    `share` is the part of all rotations that its tiles need.
+    """
 
     inputs: MatchInputs
     area: SearchArea
@@ -71,6 +75,7 @@ class MatchRun:
     store: RunStore
     final: Path
     files: dict[MapKey, Path]
+    share: float = 1.0
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
@@ -109,7 +114,7 @@ class MatchRun:
     def rough_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, by a rule of thumb."""
         each = rough_seconds(self.problem, self.plan.block)
-        return each * self.problem.hypotheses * len(self.plan.tiles)
+        return each * self.share * self.problem.hypotheses * len(self.plan.tiles)
 
     def measured_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, measured by a short calibration."""
@@ -117,7 +122,7 @@ class MatchRun:
         for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
             each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
+        return seconds * self.share
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
@@ -227,8 +232,9 @@ def _open_run(
         check_same_run(before, fingerprint(inputs))
     else:
         plan = make_plan(inputs, problem, area, resources)
+    share = share_of_rows(inputs, problem, plan)
     return MatchRun(
-        inputs, area, problem, plan, store, final, files, is_finished, replaces=overwrite and not resume
+        inputs, area, problem, plan, store, final, files, share, is_finished, overwrite and not resume
     )
 
 
@@ -296,7 +302,7 @@ def execute(
                 run.problem.hypotheses,
                 tiles=len(run.plan.tiles),
                 slots=slots(),
-                seconds_each=rough_seconds(run.problem, run.plan.block),
+                seconds_each=rough_seconds(run.problem, run.plan.block) * run.share,
                 batch=batch,
             )
             task = Run(number, run.problem, run.store)
