@@ -41,9 +41,9 @@ def test_particles_near_seeds_are_found_with_less_work(project, seeds, matched, 
     table = cd.pick(
         project.folder / "near" / "tomogram.zarr", threshold=0.3, refine="none", min_distance=100.0
     )
-    found = {(round(p.z), round(p.y), round(p.x)) for p in table.itertuples()}
-    planted = {tuple(at[:3]) for at in project.planted}
-    assert found == planted
+    apart = table[["z", "y", "x"]].to_numpy()[:, None] - np.array([at[:3] for at in project.planted])
+    assert len(table) == 18
+    assert (np.abs(apart).max(axis=2).min(axis=0) <= 1).all()
 
 
 def test_a_threshold_that_no_score_can_reach_is_told(project, run_cli):
