@@ -88,3 +88,16 @@ def test_changed_seeds_are_not_resumed(project, seeds, run_cli):
     assert status == 2
     assert "differs from" in error
     assert "orientations" in error
+
+
+def test_config_counts_the_reduced_search(project, seeds, run_cli):
+    params = project.yaml("counted.yaml", orientations=seeds)
+    status, output, _ = run_cli("config", "show", params, "--json")
+    counts = json.loads(output)[0]
+    assert status == 0
+    near = cd.open_result(project.folder / "near" / "tomogram.zarr")
+    assert counts["orientations"]["near"] == "seeds.star"
+    assert (counts["n_seeds"], counts["n_voxels"]) == (18, int(near.n_voxels[0]))
+    assert counts["n_scores"] == pytest.approx(int(near.n_scores[0]), rel=0.1)
+    status, output, _ = run_cli("config", "check", params)
+    assert "near 18 seeds" in output
