@@ -81,12 +81,12 @@ def drive_job(options: argparse.Namespace) -> dict[str, float]:
     from cryodask.search.driver import drive
 
     runs = [planned(number, options) for number in range(options.tomograms)]
-    process, seen, held = psutil.Process(), [], []
+    process, seen, most = psutil.Process(), [], [0, 0]
     with open_cluster("local", workers=options.workers) as client:
         scheduler = client.cluster.scheduler
 
         def listen(progress) -> None:
-            held.append(len(scheduler.tasks))
+            most[0], most[1] = max(most[0], len(scheduler.tasks)), progress.tasks
             if progress.tasks % 1000 == 0:
                 seen.append(process.memory_info().rss / 2**20)
             if progress.tasks >= options.tasks:
@@ -98,14 +98,13 @@ def drive_job(options: argparse.Namespace) -> dict[str, float]:
         except KeyboardInterrupt:
             print("stopped as asked", file=sys.stderr)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    tenth = max(1, len(seen) // 10)
+    tenths = [round(seen[len(seen) * n // 10 - 1], 1) for n in range(1, 11)]
     return {
-        "tasks": len(held),
-        "most_tasks_with_scheduler": max(held),
-        "client_and_scheduler_MiB_after_a_tenth": round(seen[tenth], 1),
-        "client_and_scheduler_MiB_at_the_end": round(seen[-1], 1),
+        "tasks": most[1],
+        "most_tasks_with_scheduler": most[0],
+        "client_and_scheduler_MiB_after_each_tenth": tenths,
         "wall_seconds": round(wall, 1),
-        "client_cpu_ms_a_task": round(1e3 * cpu / len(held), 2),
+        "client_cpu_ms_a_task": round(1e3 * cpu / most[1], 2),
     }
 
 
