@@ -208,11 +208,17 @@ def _voxel_size(parameters: "MatchParameters", header: VolumeHeader, tilts: Tilt
         known["header"] = header.voxel_size
     if not known:
         name = Path(parameters.tomogram).name
-        raise parameters.source.error(f"{name}: voxel size unknown (header 0 or 1), set voxel_size")
+        raise parameters.source.error(f"{name}: {_unknown_size(header)}, set voxel_size")
     (best, value), *others = known.items()
     for word, other in others:
         _compare(parameters, other, word, value, best)
     return value
+
+
+def _unknown_size(header: VolumeHeader) -> str:
+    if header.spacing is None:
+        return "voxel size unknown (header 0 or 1)"
+    return f"voxels are not cubic ({', '.join(f'{size:g}' for size in header.spacing)} angstrom in z, y, x)"
 
 
 def _compare(parameters: "MatchParameters", other: float, word: str, value: float, best: str) -> None:
@@ -225,12 +231,26 @@ def _compare(parameters: "MatchParameters", other: float, word: str, value: floa
         log.warning("%s%s", parameters.source.place, text)
 
 
+def _compare_template(parameters: "MatchParameters", header: VolumeHeader, value: float) -> None:
+    """Refuse a template of another sampling, unless `voxel_size` says that headers are wrong."""
+    name = Path(parameters.template).name
+    if header.spacing is not None and header.voxel_size is None:
+        raise parameters.source.error(f"{name}: {_unknown_size(header)}, resample it to cubic ones")
+    if header.voxel_size is None:
+        return
+    apart = abs(header.voxel_size - value) / value
+    text = f"voxel size {header.voxel_size:.3f} (header of {name}) contradicts {value:.3f} "
+    if apart > CONFLICT and not parameters.voxel_size:
+        mend = f"resample the template to {value:.3f}, or set voxel_size where the header is wrong"
+        raise parameters.source.error(f"{text}(tomogram); {mend}")
+    if apart > DOUBT:
+        far = f"; the template must be sampled at {value:.3f} too" if apart > CONFLICT else ""
+        log.warning("%s%s(tomogram)%s", parameters.source.place, text, far)
+
+
 def _load_particle(parameters: "MatchParameters", voxel_size: float, tomogram: VolumeHeader) -> Particle:
     header = _header(parameters, "template", parameters.template)
-    if header.voxel_size:
-        best = "voxel_size" if parameters.voxel_size else "tomogram"
-        word = f"header of {Path(parameters.template).name}"
-        _compare(parameters, header.voxel_size, word, voxel_size, best)
+    _compare_template(parameters, header, voxel_size)
     edge = max(header.shape)
     # before anything of that size is read or made
     _check_box(parameters, edge, edge, tomogram)

@@ -26,6 +26,7 @@ from cryodask.jobs.tomogram_matching.writing import as_text, flatten
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
 from cryodask.kernels.volume_correlation import workspace_bytes
+from cryodask.optics.contrast import template_skewness
 from cryodask.search.plan import plan_tiles
 from cryodask.search.tiles import Tile, TilePlan
 
@@ -128,6 +129,8 @@ def _template_problem(
             margin=margin,
             label=f"{source.place}{source.label('tomogram')} = {parameters.tomogram}",
             memory=resources.memory,
+            skewness=template_skewness(particle.template, inputs.band),
+            other_contrast="inverted" if parameters.contrast == "same" else "same",
         ),
         number=number,
         near=near_seeds(inputs),
