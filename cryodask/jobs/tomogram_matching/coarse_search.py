@@ -89,7 +89,8 @@ class CoarseSearch:
             searched = own["score"]["id"] != NO_ID
             if selected is not None:
                 searched &= selected
-            for name, values in _maps(part, own, searched).items():
+            counts = None if part.near is None else part.count_rows(tile)
+            for name, values in _maps(part, own, searched, counts).items():
                 maps.setdefault(name, []).append(values)
             scores = own["score"]["value"][searched].astype(np.float64)
             summary[f"{part.number}:voxels"] = float(scores.size)
@@ -98,8 +99,13 @@ class CoarseSearch:
         return {name: np.stack(arrays) for name, arrays in maps.items()}, summary
 
 
-def _maps(part: TomogramProblem, states: States, searched: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the maps of one template; where nothing is searched they hold the fill values."""
+def _maps(
+    part: TomogramProblem, states: States, searched: np.ndarray, counts: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the maps of one template, with the rotations of each voxel where these differ.
+
+    Where nothing is searched they hold the fill values.
+    """
 
     def kept(values: np.ndarray) -> np.ndarray:
         return np.where(searched, values, 0).astype(np.float32)
@@ -109,7 +115,7 @@ def _maps(part: TomogramProblem, states: States, searched: np.ndarray) -> dict[s
         "orientation": np.where(searched, states["score"]["id"], NO_ID),
     }
     if part.moments:
-        moments = Moments().finalize(states["moments"])
+        moments = Moments().finalize(states["moments"] | ({} if counts is None else {"count": counts}))
         found |= {"score_mean": kept(moments["mean"]), "score_std": kept(moments["std"])}
     if part.noise_copies:
         noise = [states[f"noise_{copy}"] for copy in range(part.noise_copies)]

@@ -81,7 +81,8 @@ class WindowScorer:
                 norm = self.block.inverse_norm(mask, float(counts[0]), *some)
             else:
                 norm = np.concatenate([norms[window] for window in windows])
-            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state)
+            allowed = self._allowed(row)
+            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state, allowed)
 
     def _fixed_norms(self, starts: np.ndarray, extents: np.ndarray) -> list[np.ndarray]:
         """Return 1/√(N·A - B²) of every window, flat; 0 where a position cannot be scored."""
@@ -90,8 +91,19 @@ class WindowScorer:
         flat = self.block.inverse_norm(self.mask, count, starts, extents)
         return np.split(flat, np.cumsum(np.prod(extents, axis=1))[:-1])
 
+    def _allowed(self, row: int) -> np.ndarray | None:
+        """Return which positions of the block a row scores; None for all."""
+        restriction = self.rotated.restriction(np.array([row]))
+        return None if restriction is None else np.asarray(restriction.allowed[0][restriction.label])
+
     def _fold(
-        self, scores: np.ndarray, row: int, requests: Requests, windows: np.ndarray, state: State
+        self,
+        scores: np.ndarray,
+        row: int,
+        requests: Requests,
+        windows: np.ndarray,
+        state: State,
+        allowed: np.ndarray | None,
     ) -> None:
         at = 0
         for start, stop in zip(requests.starts[windows], requests.stops[windows], strict=True):
@@ -99,6 +111,9 @@ class WindowScorer:
             found = scores[at : at + int(np.prod(shape))].reshape(shape)
             at += found.size
             place = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            if allowed is not None:
+                near = zip(start - self.first, stop - self.first, strict=True)
+                found = np.where(allowed[tuple(slice(a, b) for a, b in near)], found, -np.inf)
             value, ids = state["value"][place], state["id"][place]
             better = (found > value) | ((found == value) & (ids > row) & (found > -np.inf))
             value[better] = found[better]
