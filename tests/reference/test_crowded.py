@@ -21,6 +21,8 @@ from cryodask.io.volume import read_volume, write_volume
 from cryodask.picking.compare import compare
 from cryodask.simulate import DensityMap, Vesicle, simulate_tomogram
 
+pytestmark = pytest.mark.timeout(3600)
+
 VOXEL, BOX, DEFOCUS = 10.0, 40, 30_000.0
 TILTS = np.arange(-60.0, 61.0, 3.0)
 KINDS = {"ribosome": "5mrc", "rubisco": "1bxn", "p97": "3cf3"}
@@ -40,7 +42,7 @@ class Scene:
 
 
 SMALL = Scene((56, 144, 144), (4, 4, 3), 100.0, 30.0, 0.1)
-LARGE = Scene((96, 256, 256), (24, 40, 40), 500.0, 12.0, 0.05)
+LARGE = Scene((96, 256, 256), (24, 40, 40), 500.0, 15.0, 0.05)
 SIZES = [pytest.param(SMALL, id="small"), pytest.param(LARGE, id="large", marks=pytest.mark.acceptance)]
 
 
@@ -122,7 +124,7 @@ def test_ribosomes_are_found_where_they_are_and_as_they_lie(crowd):
 def test_ribosomes_beside_a_negative_control_get_their_own_class(crowd):
     scene, folder, truth = crowd
     templates = [{"name": name, "template": f"{name}.mrc", "mask": MASK} for name in ("ribosome", "heart")]
-    result = match(folder, "both", max(scene.step, 15.0), templates=templates)
+    result = match(folder, "both", max(scene.step, 20.0), templates=templates)
     picks = cd.pick(result, false_positives=1, min_distance=250.0)
     near, which = cKDTree(picks[["z", "y", "x"]]).query(truth[["z", "y", "x"]])
     assert np.mean(near <= NEAR) >= 0.95
@@ -134,7 +136,7 @@ def test_ribosomes_beside_a_negative_control_get_their_own_class(crowd):
     ("shape", "step", "seeds"),
     [
         pytest.param((48, 96, 96), 30.0, 1, id="small"),
-        pytest.param((96, 256, 256), 12.0, 3, id="large", marks=pytest.mark.acceptance),
+        pytest.param((96, 256, 256), 15.0, 2, id="large", marks=pytest.mark.acceptance),
     ],
 )
 def test_a_tomogram_without_particles_gives_at_most_one_peak(shape, step, seeds, shared_data, tmp_path):
