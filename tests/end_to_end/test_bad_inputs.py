@@ -158,7 +158,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
         ({"decoy": "mirror"}, "decoy = mirror: not available in this release"),
         ({"class_by": "score"}, "class_by = score: needs several templates"),
-        ({"orientations": '\'{"near": "seeds.csv"}\''}, "orientations = "),
+        ({"orientations": '\'{"near": "seeds.csv"}\''}, "restricts nothing without cone"),
     ],
 )
 def test_a_feature_of_a_later_release_is_refused_by_name(project, refused, changes, message):
@@ -174,7 +174,7 @@ def test_native_parameters_speak_of_native_keys(project, refused):
     for setting, text in {
         "ctf: amplitude": "ctf = amplitude needs column defocus",
         "tilts: [-60, 60], tilt_weight: cos": "tilt_weight = cos: needs every tilt's angle, a file in tilts",
-        "orientations: {near: seeds.csv}": "orientations = ",
+        "orientations: {near: seeds.csv}": "orientations.near = seeds.csv: restricts",
         "lowpas: 30": "unknown key lowpas (did you mean lowpass?)",
         "lowpass: 10": "lowpass = 10: expected at least two voxels, 17.408",
         "region: {z: [5000, 6000]}": "region: selects no voxel",

@@ -15,10 +15,12 @@ from cryodask.geometry.grids import crowther_step, rotation_grid
 from cryodask.geometry.symmetry import count_symmetry_mates
 from cryodask.io.angles import read_angle_list
 from cryodask.io.header import VolumeHeader
+from cryodask.io.seeds import Seeds
 from cryodask.io.tilts import read_tilts
 from cryodask.io.volume import read_header, read_volume
 from cryodask.jobs.tomogram_matching.checks import check_files, check_tilts
 from cryodask.jobs.tomogram_matching.particle import Particle, Sphere, box_edge, make_particle
+from cryodask.jobs.tomogram_matching.seeding import count_rows, load_seeds
 from cryodask.jobs.tomogram_matching.settings import SphereMask
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.masks import MaskKind, mask_kind
@@ -51,6 +53,8 @@ class MatchInputs:
         What the mask saves.
     name
         The template's name.
+    seeds
+        What the orientations are searched near, or none.
     others
         The same of further templates, in boxes of the same size.
     """
@@ -65,12 +69,18 @@ class MatchInputs:
     band: BandPass | None
     mask_kind: MaskKind
     name: str
+    seeds: Seeds | None = None
     others: tuple["MatchInputs", ...] = ()
 
     @property
     def every(self) -> tuple["MatchInputs", ...]:
         """The inputs of each template."""
         return (self, *self.others)
+
+    @functools.cached_property
+    def seed_rows(self) -> np.ndarray:
+        """How many rotations each seed allows; empty without seeds."""
+        return count_rows(self)
 
     @property
     def tomogram(self) -> str:
@@ -104,9 +114,10 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
         _template_inputs(row, name, particle.in_box(box), header, voxel_size, tilts)
         for (row, name), particle in zip(rows, particles, strict=True)
     ]
+    seeds = load_seeds(parameters, header, voxel_size, tilts)
     # one tomogram has one band: that of the first template, whose Fourier pixels count
-    others = tuple(replace(each, band=found[0].band) for each in found[1:])
-    return replace(found[0], others=others)
+    others = tuple(replace(each, band=found[0].band, seeds=seeds) for each in found[1:])
+    return replace(found[0], seeds=seeds, others=others)
 
 
 def _one_template_each(parameters: "MatchParameters") -> Iterator[tuple["MatchParameters", str]]:
