@@ -60,7 +60,9 @@ def _cluster_size(
 @click.option("--sigma", type=float, help="Standard deviations above the mean; 6 for bare maps.")
 @click.option("--false-positives", type=float, help="Noise peaks to expect; 1 if no rule is given.")
 @click.option("--triangle", is_flag=True, help="At the bend of the sorted scores.")
-@click.option("--fdr", type=float, help="False discovery rate, by decoys in the noise map.")
+@click.option(
+    "--fdr", type=float, help="False discovery rate, by decoys: the mirrored template, else the noise."
+)
 @click.option(
     "--independent", type=click.Choice(["all", "effective"]), default="all", show_default=True,
     help="Scores that --false-positives counts: effective needs the template.",
