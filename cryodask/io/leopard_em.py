@@ -136,7 +136,7 @@ def _check_numbers(path: Path, table: pd.DataFrame, names: Sequence[str]) -> Non
         if len(bad):
             rows = ", ".join(str(row) for row in bad[:_MOST_LISTED])
             more = f" and {len(bad) - _MOST_LISTED} more" if len(bad) > _MOST_LISTED else ""
-            raise InputError(f"{path.name} row {rows}{more}: {name} is no number, expected a value in every row")
+            raise InputError(f"{path.name} row {rows}{more}: {name}: expected a number in every row")
         table[name] = values
 
 
@@ -177,7 +177,7 @@ def variance_meaning(table: pd.DataFrame, source: str) -> Meaning:
 
 
 def parse_setting(text: Any) -> Any:
-    """Return what a cell such as even_zernikes holds: JSON or Python's own writing; None where it is empty."""
+    """Return what a cell such as even_zernikes holds, JSON or Python's writing; None where it is empty."""
     if text is None or (isinstance(text, float) and np.isnan(text)) or text in ("", "None", "null"):
         return None
     return yaml.safe_load(text) if isinstance(text, str) else text

@@ -1,7 +1,7 @@
 """The best pose of one particle: rotations x defoci x pixel sizes x integer shifts, by its z-score.
 
-The mean and standard deviation are those of the search at each position, so that a refined score stands on the
-same scale as the one that found the particle.
+The mean and standard deviation are those of the search at each position, so that a refined score stands on
+the same scale as the one that found the particle.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import numpy as np
 
 from cryodask.arrays.module import array_module, to_numpy
 from cryodask.kernels.slices import extract_slices
-from cryodask.kernels.window_correlation import ROWS, Normalization, window_scores, window_set
+from cryodask.kernels.window_correlation import ROWS, UNIT_ENERGY, Normalization, window_scores, window_set
 
 NO_ID = 0xFFFFFFFF
 # Bytes of the columns that windows and filters are joined to; what is more is scored in turn.
@@ -31,7 +31,7 @@ class Surroundings:
     shifts
         (S, 2) int: first pixel (y, x) in `image` of each window, in the order that settles ties.
     mean, spread
-        (S,) float32: mean of the search's scores at each window, and what their excess is divided by, above 0.
+        (S,) float32: mean of the search's scores at each window, and what their excess is divided by, > 0.
     """
 
     image: Any
@@ -81,7 +81,7 @@ class BestPose:
 
 
 def best_pose(
-    around: Surroundings, tried: PoseHypotheses, normalization: Normalization = Normalization()
+    around: Surroundings, tried: PoseHypotheses, normalization: Normalization = UNIT_ENERGY
 ) -> BestPose:
     """Return the best of all poses at all shifts.
 
@@ -112,12 +112,15 @@ def scored_blocks(
             places = around.shifts[shifts]
             pieces = xp.asarray(windows[places[:, 0], places[:, 1]])
             prepared = window_set(pieces, xp.asarray(tried.filters[p, defoci]))
-            for start in range(0, len(axes), ROWS):
-                slices = extract_slices(tried.spectrum, axes[start : start + ROWS], n)
-                scores = to_numpy(window_scores(slices, prepared, normalization))
+            for rows in _row_blocks(tried.first, tried.first + len(axes)):
+                slices = extract_slices(
+                    tried.spectrum, axes[rows.start - tried.first : rows.stop - tried.first], n
+                )
+                at = rows.start % ROWS
+                scores = to_numpy(window_scores(slices, prepared, normalization, first_row=at))
                 z = (scores - around.mean[shifts]) / around.spread[shifts]
-                first = p * n_d + defoci.start, tried.first + start, shifts.start
-                yield best_of(scores, z, first, tried.total), tried.first + start, scores
+                first = p * n_d + defoci.start, rows.start, shifts.start
+                yield best_of(scores, z, first, tried.total), rows.start, scores
 
 
 def best_of(scores: np.ndarray, z: np.ndarray, first: tuple[int, int, int], total: int) -> BestPose:
@@ -135,6 +138,14 @@ def best_of(scores: np.ndarray, z: np.ndarray, first: tuple[int, int, int], tota
     j, o, s = (int(i) for i in np.unravel_index(int(np.argmax(z)), z.shape))
     pose = (first[0] + j) * total + first[1] + o
     return BestPose(float(z[j, o, s]), float(scores[j, o, s]), pose, first[2] + s)
+
+
+def _row_blocks(start: int, stop: int) -> Iterator[slice]:
+    """Yield ranges that end at multiples of `ROWS`: the same rotations meet in a product, however split."""
+    while start < stop:
+        end = min(stop, (start // ROWS + 1) * ROWS)
+        yield slice(start, end)
+        start = end
 
 
 def _pieces(n: int, filters: int, shifts: int) -> Iterator[tuple[slice, slice]]:

@@ -42,6 +42,9 @@ class Normalization:
         return cls(share, float((box - template) ** 2), box / (box + 1.0))
 
 
+UNIT_ENERGY = Normalization()
+
+
 @dataclass(frozen=True, eq=False)
 class WindowSet:
     """Windows of one image, ready for the product with slices.
@@ -49,8 +52,8 @@ class WindowSet:
     Parameters
     ----------
     columns
-        (2K, J (S + 1)) float32: of each filter the spectra of all windows, then that of the border's mean; the
-        half plane as real and imaginary parts, weights of Parseval included.
+        (2K, J (S + 1)) float32: of each filter the spectra of all windows, then that of the border's mean;
+        the half plane as real and imaginary parts, weights of Parseval included.
     energies
         (K + 4n, J) float32: the share of each feature of a slice (see `_features`) in a projection's energy.
     sums
@@ -87,7 +90,9 @@ def window_set(windows: Any, filters: Any) -> WindowSet:
     return WindowSet(xp.ascontiguousarray(columns), _energies(filters, weight, xp), sums)
 
 
-def window_scores(slices: Any, windows: WindowSet, normalization: Normalization = Normalization()) -> Any:
+def window_scores(
+    slices: Any, windows: WindowSet, normalization: Normalization = UNIT_ENERGY, *, first_row: int = 0
+) -> Any:
     """Return the scores of projections on all windows.
 
     Parameters
@@ -98,6 +103,8 @@ def window_scores(slices: Any, windows: WindowSet, normalization: Normalization 
         From `window_set`, S windows and J filters.
     normalization
         Unit energy, unless another program's is asked for.
+    first_row
+        Where in the product of `ROWS` rows the slices go: the last bits of a score may hang on it.
 
     Returns
     -------
@@ -106,11 +113,12 @@ def window_scores(slices: Any, windows: WindowSet, normalization: Normalization 
     xp = array_module(slices)
     count, n = slices.shape[:2]
     padded = xp.zeros((ROWS, *slices.shape[1:]), xp.complex64)
-    padded[:count] = slices
+    rows = slice(first_row, first_row + count)
+    padded[rows] = slices
     shifts = len(windows.sums)
-    raw = (padded.reshape(ROWS, -1).view(xp.float32) @ windows.columns)[:count]
+    raw = (padded.reshape(ROWS, -1).view(xp.float32) @ windows.columns)[rows]
     raw = raw.reshape(count, -1, shifts + 1).swapaxes(0, 1)
-    energy = (_features(padded) @ windows.energies)[:count].T
+    energy = (_features(padded) @ windows.energies)[rows].T
     mean, area = raw[..., -1], float(n * n)
     share = area * (1.0 - normalization.mean_share) ** 2 + normalization.outside * normalization.mean_share**2
     energy = energy + share * mean * mean

@@ -12,9 +12,9 @@ def image_peaks(
 ) -> np.ndarray:
     """Choose the positions of highest score that keep their distance.
 
-    All positions above the cutoff, by falling score, of equal scores the lowest row, then column, first; one is
-    taken, those closer than the radius are dropped, and so on, as Leopard-EM does. The map itself is the list
-    of cells, so the time is linear in the candidates.
+    All positions above the cutoff, by falling score, of equal scores the lowest row, then column, first; one
+    is taken, those closer than the radius are dropped, and so on, as Leopard-EM does. The map itself is the
+    list of cells, so the time is linear in the candidates.
 
     Parameters
     ----------

@@ -35,8 +35,8 @@ def image_threshold(
     Parameters
     ----------
     metric
-        ``zscore``, ``local``, ``global`` (normal noise: sqrt(2) erfcinv(2F/(V M))) or ``pvalue`` (-ln p: 8, or
-        ln(V/F) for expected false positives).
+        ``zscore``, ``local``, ``global`` (normal noise: sqrt(2) erfcinv(2F/(V M))) or ``pvalue`` (-ln p: 8,
+        or ln(V/F) for expected false positives).
     positions
         V, the valid positions that the mask leaves.
     hypotheses
@@ -68,9 +68,8 @@ def _pvalue_threshold(positions: int, false_positives: float | None) -> ImageThr
     if false_positives is None:
         return ImageThreshold("pvalue", PVALUE_CUTOFF, f"-ln p = {PVALUE_CUTOFF:g}")
     if not 0 < false_positives < positions:
-        raise InputError(
-            f"--false-positives {false_positives:g}: expected a number above 0 and below {positions} (positions)"
-        )
+        expected = f"a number above 0 and below {positions}, the positions"
+        raise InputError(f"--false-positives {false_positives:g}: expected {expected}")
     value = float(np.log(positions / false_positives))
     return ImageThreshold("pvalue", value, f"false_positives = {false_positives:g}")
 

@@ -65,6 +65,13 @@ class ParticleConfig(Block):
 
         return cls.from_mapping(read_mapping(path), source=Source(Path(path).name))
 
+    def with_own(self: C, **options: Any) -> C:
+        """Return the configuration with options of the `cryodask` block set; None leaves what is written."""
+        given = {name: value for name, value in options.items() if value is not None}
+        changed = self.model_copy(update={"cryodask": self.cryodask.model_copy(update=given)})
+        changed._source = self._source
+        return changed
+
     @property
     def source(self) -> Source:
         """Where this configuration was written."""

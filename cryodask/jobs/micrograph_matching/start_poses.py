@@ -21,6 +21,7 @@ from cryodask.io.leopard_em import (
 from cryodask.io.map_files import map_shape
 from cryodask.jobs.micrograph_matching.optics_block import Compat, EvenZernikes, OddZernikes
 from cryodask.optics.ctf_image import EVEN_TERMS, ODD_TERMS, ImageCtf
+from cryodask.search.store import replacing
 
 # Numbers of the microscope, in the order they are kept.
 MICROSCOPE = (
@@ -53,6 +54,8 @@ class StartPoses:
         (P,) numbers into `aberrations` and the lists of files.
     micrographs, mean_maps, std_maps
         Files.
+    voxel_sizes
+        (P,) of the template, angstrom.
     meaning
         What the spread map holds.
     """
@@ -70,6 +73,7 @@ class StartPoses:
     mean_map: np.ndarray
     std_maps: tuple[str, ...]
     std_map: np.ndarray
+    voxel_sizes: np.ndarray
     meaning: Meaning = "std"
 
     def __len__(self) -> int:
@@ -97,7 +101,8 @@ class StartPoses:
 
     def save(self, path: Path) -> None:
         """Write an archive that `load` reads: the constants of a run."""
-        np.savez(path, **{name: np.asarray(value) for name, value in vars(self).items()})
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **{name: np.asarray(value) for name, value in vars(self).items()})
 
     @classmethod
     def load(cls, path: Path) -> "StartPoses":
@@ -163,6 +168,7 @@ def start_poses(
         aberrations=tuple(str(item) for item in aberrations),
         aberration=aberration,
         **_file_fields(files),
+        voxel_sizes=table["pixel_size"].to_numpy(float),
         meaning=meaning,
     )
 
@@ -263,7 +269,8 @@ def _settings(source: str, row: tuple[Any, ...]) -> str:
             zernikes |= model.model_validate(found or {}).model_dump()
         magnification = None if matrix is None else [float(v) for v in np.ravel(matrix)]
     except (ValidationError, TypeError, ValueError):
-        raise InputError(f"{source}: {', '.join(_SETTINGS)} = {row}: expected JSON as Leopard-EM writes it") from None
+        names = ", ".join(_SETTINGS)
+        raise InputError(f"{source}: {names} = {row}: expected JSON, as Leopard-EM writes it") from None
     if magnification is not None and len(magnification) != 4:
         raise InputError(f"{source}: mag_matrix = {row[2]}: expected 4 numbers")
     kept = {name: zernikes[name] for name in (*EVEN_TERMS, *ODD_TERMS) if zernikes.get(name)}
