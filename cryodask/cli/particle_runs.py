@@ -59,10 +59,10 @@ def describe(run: "PoseRun") -> str:
     from cryodask.cli.running import duration
 
     plan = _plan(run)
-    hypotheses = f"{plan['rotations']} rotations x {plan['defoci']} defoci x {plan['pixel_sizes']} pixel sizes"
+    hypotheses = f"{plan['rotations']} rotations x {plan['defoci']} defoci"
     return (
         f"{run.name}: {plan['particles']} particles x {hypotheses} x {plan['shifts']} shifts, "
-        f"{plan['tasks_at_least']} chunks, {plan['working_set_bytes'] / 2**20:.0f} MiB a worker, "
+        f"{plan['chunks']} chunks, {plan['working_set_bytes'] / 2**20:.0f} MiB a worker, "
         f"{duration(plan['core_seconds'])} of one core"
     )
 
@@ -76,7 +76,7 @@ def _plan(run: "PoseRun") -> dict[str, Any]:
         "defoci": len(settings.defocus),
         "pixel_sizes": len(settings.pixel_sizes),
         "shifts": (2 * settings.reach + 1) ** 2,
-        "tasks_at_least": run.plan.grid_size,
+        "chunks": run.plan.grid_size,
         "working_set_bytes": run.working_set,
         "core_seconds": run.core_seconds,
     }

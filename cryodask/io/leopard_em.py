@@ -82,7 +82,7 @@ def write_leopard_em(path: PathLike, table: pd.DataFrame, *, overwrite: bool = F
 
 def ordered_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with the columns and their order of Leopard-EM, cryodask's own at the end."""
-    names = MATCH_COLUMNS
+    names: tuple[str, ...] = MATCH_COLUMNS
     if "refined_scaled_mip" in table:
         names = CONSTRAINED_COLUMNS if ORIGINAL_OFFSETS[0] in table else REFINED_COLUMNS
     own = [name for name in OWN_COLUMNS if name in table]

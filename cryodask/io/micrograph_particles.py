@@ -1,4 +1,4 @@
-"""Particles of micrographs as other programs read them: RELION's and cisTEM's files, read back and compared."""
+"""Particles of micrographs as RELION and cisTEM read them; files are read back and compared."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ OPTICS = {
 }
 # RELION 3.0 knows a pixel by the detector's (micrometres) and the magnification.
 MAGNIFICATION = 10_000.0
-CISTEM_COLUMNS = "psi theta phi x y z pixel_size peak".split()
+CISTEM_COLUMNS = ["psi", "theta", "phi", "x", "y", "z", "pixel_size", "peak"]
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-6
 
 
@@ -45,7 +45,9 @@ def write_relion(path: PathLike, table: pd.DataFrame, *, overwrite: bool = False
     group = table[list(OPTICS)].merge(groups.assign(group=numbers), how="left", on=list(OPTICS))["group"]
     particles = _relion_particles(table)
     for axis in "XY":
-        particles[f"rlnOrigin{axis}Angst"] = _origin(table, axis.lower()) * table["pixel_size"].to_numpy(float)
+        particles[f"rlnOrigin{axis}Angst"] = _origin(table, axis.lower()) * table["pixel_size"].to_numpy(
+            float
+        )
     particles["rlnOpticsGroup"] = group.to_numpy()
     _write_checked(path, {"optics": optics, "particles": particles}, overwrite=overwrite)
 
@@ -118,8 +120,8 @@ def write_cistem_star(
         "AnglePsi": pose(table, "psi"),
         "AngleTheta": pose(table, "theta"),
         "AnglePhi": pose(table, "phi"),
-        "XShift": -_origin(table, "x") * pixel_size,
-        "YShift": -_origin(table, "y") * pixel_size,
+        "XShift": 0.0 - _origin(table, "x") * pixel_size,
+        "YShift": 0.0 - _origin(table, "y") * pixel_size,
         "Defocus1": table["defocus_u"].to_numpy(float) + offset,
         "Defocus2": table["defocus_v"].to_numpy(float) + offset,
         "DefocusAngle": table["astigmatism_angle"].to_numpy(float),
@@ -170,7 +172,7 @@ def _relion_particles(table: pd.DataFrame) -> pd.DataFrame:
 def _origin(table: pd.DataFrame, axis: str) -> np.ndarray:
     """Return the whole pixel less the position between pixels."""
     name = f"subpixel_{axis}"
-    return -table[name].to_numpy(float) if name in table else np.zeros(len(table))
+    return 0.0 - table[name].to_numpy(float) if name in table else np.zeros(len(table))
 
 
 def _score(table: pd.DataFrame) -> np.ndarray:

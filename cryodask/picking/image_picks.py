@@ -39,6 +39,8 @@ class MatchMaps:
         z-score against the surroundings, where it was made.
     hypothesis
         Number of the best hypothesis, where it is known.
+    rows, columns
+        (y,) and (x,) first pixel of the template in the micrograph, where a position is no pixel.
     facts
         Columns that are the same for every particle: optics and paths, in the names of Leopard-EM's table.
     source
@@ -58,8 +60,17 @@ class MatchMaps:
     pixel_size: np.ndarray | None = None
     local: np.ndarray | None = None
     hypothesis: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    columns: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     source: str = "maps"
+
+    def corners(self, places: np.ndarray) -> np.ndarray:
+        """Return the first pixel (y, x) of the template in the micrograph at places (P, 2) of the maps."""
+        y, x = places.T
+        rows = y if self.rows is None else self.rows[y]
+        columns = x if self.columns is None else self.columns[x]
+        return np.stack([rows, columns], axis=1)
 
     def score(self, metric: Metric) -> np.ndarray:
         """Return the map that a metric ranks by, float64 or float32.
@@ -138,8 +149,8 @@ def pick_image(
 
 
 def _table(maps: MatchMaps, peaks: np.ndarray, score: np.ndarray, metric: Metric) -> pd.DataFrame:
-    y, x = peaks.T
-    at = (y, x)
+    at = (peaks[:, 0], peaks[:, 1])
+    y, x = maps.corners(peaks).T
     centre_y, centre_x = y + maps.edge // 2, x + maps.edge // 2
     pixel_size, defocus = float(maps.facts["pixel_size"]), maps.defocus[at].astype(float)
     searched = maps.pixel_size[at].astype(float) if maps.pixel_size is not None else pixel_size

@@ -50,11 +50,11 @@ def filtered_micrograph(folder: str, number: int, path: str, filters: Preprocess
     if not (image.exists() and curve.exists()):
         made = filter_image(checked_image(path), filters)
         whitening = made.curves[0] if filters.whitening_filter.enabled else None
-        points = np.stack([whitening.frequencies, whitening.values]) if isinstance(whitening, Curve) else []
-        write_array(curve, np.asarray(points, np.float64))
+        points = (whitening.frequencies, whitening.values) if isinstance(whitening, Curve) else ((), ())
+        write_array(curve, np.array(points, np.float64))
         write_array(image, made.image)
-    points = _kept(_read_array, curve)
-    whitened = (Curve(points[0], points[1]),) if len(points) else ()
+    stored = read_array(curve)
+    whitened = (Curve(stored[0], stored[1]),) if stored.size else ()
     return FilteredImage(np.load(image, mmap_mode="r"), (*whitened, *filters.fixed_curves))
 
 

@@ -131,8 +131,8 @@ def plan_chunks(count: int, settings: PoseSettings, turns: int, memory: float) -
     need = working_set(settings)
     if need > memory:
         raise ResourceError(
-            f"a particle needs {need / 2**30:.3g} GiB, a worker has {memory / 2**30:.3g} GiB; raise --memory, "
-            "or set cryodask.padding to 1"
+            f"a particle needs {need / 2**30:.3g} GiB, a worker has {memory / 2**30:.3g} GiB; "
+            "raise --memory, or set cryodask.padding to 1"
         )
     each = particle_seconds(settings) * turns
     core = max(1, min(MOST_PARTICLES, count, int(CHUNK_SECONDS / each)))
@@ -175,7 +175,7 @@ def open_store(final: Path, marks: Mapping[str, Any], *, resume: bool) -> tuple[
 
 
 def run_marks(config: BaseModel, files: Mapping[str, str], **options: Any) -> dict[str, Any]:
-    """Return what a resumed run must share: every value of a configuration by its key, and the inputs' state."""
+    """Return what a resumed run must share: the values of a configuration by key, the state of inputs."""
     marks: dict[str, Any] = dict(_flat(config.model_dump(mode="json")))
     marks |= {key: file_identity(path) for key, path in files.items()}
     return marks | options

@@ -79,7 +79,7 @@ def open_refinement(
     check_box(config, template)
     check_files(start, stack.df_path, template.edge)
     offsets = np.asarray(settings.pixel_sizes)
-    require_scale(start.voxel_sizes[:, None], start.pixel_sizes[:, None] + offsets)
+    require_scale(start.voxel_sizes[:, None] / (start.pixel_sizes[:, None] + offsets))
     turns = _turns(config, settings, template.path)
     if config.orientation_refinement_config.gives_phi and not settings.compat:
         tell("phi_step_coarse, phi_step_fine: no effect, the search tilts in a disc of theta")
@@ -158,7 +158,9 @@ def _turns(config: RefineConfig, settings: PoseSettings, template: str) -> np.nd
 def _check_coarse(settings: PoseSettings, template: str) -> None:
     """Refuse coarse steps at which the rim of the particle moves by more than what is resolved."""
     if settings.compat:
-        raise InputError("--strategy coarse_to_fine: not with compat leopard-em-1.2, which searches its own grid")
+        raise InputError(
+            "--strategy coarse_to_fine: not with compat leopard-em-1.2, which searches its own grid"
+        )
     diameter = 2.0 * energy_radius(read_template(template))
     step = np.radians(COARSENING * settings.grid.theta_step)
     if step * diameter > PIXELS_RESOLVED:

@@ -1,5 +1,7 @@
 """From the arrays of a search around particles to the columns of Leopard-EM."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -25,7 +27,7 @@ def refined_table(table: pd.DataFrame, arrays: dict[str, np.ndarray], edge: int)
         the columns in angstrom include.
     """
     pixel_size = table["pixel_size"].to_numpy(float)
-    columns: dict[str, object] = {
+    columns: dict[str, Any] = {
         "refined_mip": arrays["cc"],
         "refined_scaled_mip": arrays["z"],
         **{f"refined_{name}": arrays[name] for name in POSE},

@@ -102,7 +102,8 @@ class StartPoses:
     def save(self, path: Path) -> None:
         """Write an archive that `load` reads: the constants of a run."""
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **{name: np.asarray(value) for name, value in vars(self).items()})
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+            np.savez(stream, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "StartPoses":

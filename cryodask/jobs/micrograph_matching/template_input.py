@@ -79,14 +79,13 @@ def require_finite(path: str, values: np.ndarray) -> None:
         )
 
 
-def require_scale(voxel_size: float, pixel_sizes: np.ndarray) -> None:
-    """Refuse pixel sizes that would stretch the template too far."""
-    scales = voxel_size / np.asarray(pixel_sizes, np.float64)
+def require_scale(scales: np.ndarray) -> None:
+    """Refuse pixel sizes at which the template voxel over the pixel, any shape, is too far from 1."""
     low, high = float(scales.min()), float(scales.max())
     if low < SCALES[0] or high > SCALES[1]:
         raise InputError(
             f"pixel-size search: template voxel over pixel size is {low:.4g} to {high:.4g}, "
-            f"expected {SCALES[0]:g} to {SCALES[1]:g} (voxel {voxel_size:g} angstrom)"
+            f"expected {SCALES[0]:g} to {SCALES[1]:g}"
         )
 
 
