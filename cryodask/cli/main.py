@@ -20,6 +20,7 @@ from cryodask.errors import CryodaskError, ResourceError
 VERBS = {
     "demo": "Simulate a tomogram, match it, pick, and compare with the truth.",
     "match-tomogram": "Search tomograms for a template.",
+    "match-micrograph": "Search micrographs for a template.",
     "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
     "pick": "Turn score maps into a particle table.",
     "config": "Write, check, show and convert parameter files.",
