@@ -107,6 +107,8 @@ def attributes(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> di
         "filters": json.dumps(weighting.describe(inputs, problem.parts[0].cells)),
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
     }
+    if inputs.seeds is not None:
+        found["n_seeds"] = len(inputs.seeds)
     if isinstance(problem, ManyTemplates):
         found["class_by"] = problem.class_by
         found["symmetries"] = [each.parameters.symmetry for each in inputs.every]
@@ -147,8 +149,11 @@ def finish_store(
         means = _of_each(problem, totals, "noise_sum") / np.maximum(voxels, 1)
         _add_mean_noise(path, plan, means.astype(np.float32))
     tables = table_variables(inputs) | {"n_voxels": ("template", voxels.astype(np.int64))}
+    scores = voxels * np.array([part.hypotheses for part in problem.parts])
+    if inputs.seeds is not None:
+        scores = _of_each(problem, totals, "scores")
+        tables["n_scores"] = ("template", scores.astype(np.int64))
     if problem.moments:
-        scores = voxels * np.array([part.hypotheses for part in problem.parts])
         squares = _of_each(problem, totals, "square_sum")
         tables["sigma"] = ("template", np.sqrt(squares / np.maximum(scores, 1)))
     dataset = xr.Dataset(tables, coords=coordinates(inputs))
