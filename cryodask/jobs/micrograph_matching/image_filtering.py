@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
-from cryodask.optics.image_filters import BandPassEdges, Curve, filter_grid, normalized_image, whitening_curve
+from cryodask.jobs.micrograph_matching.preparation import filtered_image
+from cryodask.optics.image_filters import BandPassEdges, Curve, filter_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +39,6 @@ def filter_image(image: np.ndarray, filters: PreprocessingFilters) -> FilteredIm
     filters
         Whitening, band-pass and curve; the phases of the template are not touched here.
     """
-    shape = (image.shape[0], image.shape[1])
-    spectrum = scipy.fft.rfft2(np.asarray(image, np.float32))
-    spectrum[0, 0] = 0.0
-    curves: tuple[Curve | BandPassEdges, ...] = filters.fixed_curves
-    whitening = filters.whitening_filter
-    if whitening.enabled:
-        curve = whitening_curve(
-            spectrum,
-            shape,
-            bins=whitening.num_freq_bins,
-            is_power=whitening.do_power_spectrum,
-            max_frequency=whitening.max_freq,
-        )
-        curves = (curve, *curves)
-    return FilteredImage(normalized_image(spectrum, shape, filter_grid(shape, curves), filters.band), curves)
+    made, whitening = filtered_image(image, filters)
+    curves = (whitening, *filters.fixed_curves) if whitening is not None else filters.fixed_curves
+    return FilteredImage(made, curves)

@@ -13,7 +13,9 @@ from cryodask.io.leopard_em import Meaning
 from cryodask.io.map_files import map_shape, read_map
 from cryodask.jobs.micrograph_matching.config import MatchConfig
 from cryodask.jobs.micrograph_matching.optics_block import OpticsGroup
+from cryodask.jobs.micrograph_matching.result import LOCAL, MAP_FILES
 from cryodask.picking.image_picks import MatchMaps
+from cryodask.results.orientation_maps import NOT_SEARCHED
 
 # Of each map: its key in the configuration, and its column in the table.
 MAP_KEYS = {
@@ -26,19 +28,6 @@ MAP_KEYS = {
     "psi": ("orientation_psi_path", "psi_path"),
     "defocus": ("relative_defocus_path", "defocus_path"),
 }
-
-VARIABLES = {
-    "mip_path": "mip",
-    "scaled_mip_path": "scaled_mip",
-    "correlation_average_path": "score_mean",
-    "correlation_variance_path": "score_std",
-    "orientation_phi_path": "best_phi",
-    "orientation_theta_path": "best_theta",
-    "orientation_psi_path": "best_psi",
-    "relative_defocus_path": "defocus",
-}
-LOCAL = "scaled_mip_local"
-NOT_SEARCHED = 0xFFFFFFFF
 
 
 def map_folder(path: str, *, variance_is: Meaning = "std") -> MatchMaps:
@@ -143,7 +132,7 @@ def _stored_places(dataset: xr.Dataset, source: str | None) -> dict[str, str]:
     files = json.loads(dataset.attrs.get("map_files", "{}"))
     for key, column in MAP_KEYS.values():
         file = files.get(key, "")
-        stored = f"{source}/{VARIABLES[key]}" if source and VARIABLES[key] in dataset else ""
+        stored = f"{source}/{MAP_FILES[key]}" if source and MAP_FILES[key] in dataset else ""
         places[column] = file if file and Path(file).exists() else stored
     return places
 

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cryodask.errors import InputError
 from cryodask.io.map_files import read_map
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.image_filtering import FilteredImage, filter_image
+from cryodask.jobs.micrograph_matching.preparation import check_image
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses
-from cryodask.jobs.micrograph_matching.template_input import require_finite
 from cryodask.optics.image_filters import Curve
 from cryodask.search.store import replacing
 
@@ -67,9 +66,7 @@ def checked_image(path: str, rows: slice = slice(None), columns: slice = slice(N
         Pixels that are no numbers, or all the same.
     """
     image = read_map(path, rows, columns)
-    require_finite(path, image)
-    if float(np.ptp(image)) == 0.0:
-        raise InputError(f"{path}: the image has no variance")
+    check_image(image, path)
     return image
 
 

@@ -16,6 +16,7 @@ from cryodask.jobs.micrograph_matching.pose_run import PoseRun, open_store, plan
 from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
 from cryodask.jobs.micrograph_matching.refined_table import refined_table
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses, check_files, read_start_poses
+from cryodask.jobs.micrograph_matching.template import randomized_phases
 from cryodask.jobs.micrograph_matching.template_input import (
     TemplateInput,
     open_template,
@@ -194,6 +195,9 @@ def _spectrum(config: RefineConfig, template: TemplateInput) -> np.ndarray:
     own = config.cryodask
     gridding = "none" if own.compat else own.gridding
     volume = read_template(template.path)
+    phases = config.preprocessing_filters.phase_randomization_filter
+    if phases.enabled and phases.cuton and not own.compat:
+        volume = randomized_phases(volume, phases.cuton, own.seed)
     return np.asarray(template_spectrum(volume, padding=own.padding, gridding=gridding))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from cryodask.errors import InputError
 from cryodask.io import volume
 from cryodask.io.header import VolumeHeader
+from cryodask.jobs.micrograph_matching.template import HEADER_TOLERANCE, check_template
 
 PixelSizeChoice = Literal["same", "ignore_header"] | float
-_TOLERANCE = 0.005  # by which the voxel size of a header may differ
 SCALES = (0.8, 1.25)
 
 
@@ -62,21 +62,8 @@ def read_template(path: str) -> np.ndarray:
         Voxels that are no numbers, or a volume of one value.
     """
     template = volume.read_volume(path)
-    require_finite(path, template)
-    if float(np.ptp(template)) == 0.0:
-        raise InputError(f"{path}: the template has no variance")
+    check_template(path, template)
     return template
-
-
-def require_finite(path: str, values: np.ndarray) -> None:
-    """Refuse values that are no numbers, with their count and the first place."""
-    bad = ~np.isfinite(values)
-    if bad.any():
-        place = ", ".join(str(int(i)) for i in np.argwhere(bad)[0])
-        axes = ", ".join("zyx"[-values.ndim :])
-        raise InputError(
-            f"{path}: {int(bad.sum())} values are NaN or infinite, the first at ({axes}) = ({place})"
-        )
 
 
 def require_scale(scales: np.ndarray) -> None:
@@ -93,7 +80,7 @@ def _voxel_size(path: str, header: VolumeHeader, pixel_size: float, choice: Pixe
     if isinstance(choice, float | int):
         return float(choice)
     stored = header.voxel_size
-    if choice == "same" and stored and abs(stored - pixel_size) > _TOLERANCE * pixel_size:
+    if choice == "same" and stored and abs(stored - pixel_size) > HEADER_TOLERANCE * pixel_size:
         raise InputError(
             f"{path}: header voxel size {stored:g} A, the image's pixel size is {pixel_size:g} A; "
             "set cryodask.template_pixel_size to the voxel size, or to ignore_header"
