@@ -20,6 +20,7 @@ from cryodask.io.leopard_em import (
 )
 from cryodask.io.map_files import map_shape
 from cryodask.jobs.micrograph_matching.optics_block import Compat, EvenZernikes, OddZernikes
+from cryodask.jobs.micrograph_matching.picks import ImagePickOptions, joined_table, pick_images
 from cryodask.optics.ctf_image import EVEN_TERMS, ODD_TERMS, ImageCtf
 from cryodask.search.store import replacing
 
@@ -126,7 +127,7 @@ def read_start_poses(
     Parameters
     ----------
     path
-        CSV of Leopard-EM or cryodask.
+        CSV of Leopard-EM or cryodask, or a result of match-micrograph to pick from.
     variance_is
         The meaning of correlation_variance; found from the z-scores by default.
     tell
@@ -139,7 +140,11 @@ def read_start_poses(
     """
     if not Path(path).exists():
         raise InputError(f"{path}: no such file")
-    table = read_leopard_em(path)
+    if Path(path).is_dir():
+        table = joined_table(pick_images([path], ImagePickOptions()))
+        tell(f"{path}: {len(table)} particles picked with one expected false positive a micrograph")
+    else:
+        table = read_leopard_em(path)
     if table.empty:
         raise InputError(f"{path}: no particles")
     return table, start_poses(table, source=path, variance_is=variance_is, tell=tell)
