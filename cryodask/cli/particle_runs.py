@@ -25,17 +25,17 @@ def tell(notice: str) -> None:
 
 
 def run_particles(
-    open_run: "Callable[[str, float, Callable[[str], None]], PoseRun]",
+    open_runs: "Callable[[str, float, Callable[[str], None]], list[PoseRun]]",
     where: dict[str, Any],
     *,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Plan a run over particles, and compute it unless it is a dry run.
+    """Plan runs over particles, and compute them unless it is a dry run.
 
     Parameters
     ----------
-    open_run
+    open_runs
         Given device, memory and a receiver of notices.
     where
         Options of `cluster_options`.
@@ -45,13 +45,15 @@ def run_particles(
     from cryodask.cli.running import compute_runs, print_results
     from cryodask.cluster import parse_device, parse_memory
 
-    run = open_run(parse_device(where["device"])[0], float(parse_memory(where["memory"])), tell)
+    runs = open_runs(parse_device(where["device"])[0], float(parse_memory(where["memory"])), tell)
     if dry_run:
-        click.echo(json.dumps(_plan(run), indent=1) if as_json else f"{describe(run)}; nothing was started")
+        plans = [_plan(run) for run in runs]
+        lines = json.dumps(plans, indent=1) if as_json else "\n".join(map(describe, runs))
+        click.echo(lines if as_json else f"{lines}\nnothing was started")
         return
     place = {"where": where["cluster"]} | {k: where[k] for k in ("workers", "threads", "memory", "device")}
-    paths, progress = compute_runs([run], place, describe, batch=run.batch)
-    print_results([{"table": str(path)} for path in paths], progress, as_json)
+    paths, progress = compute_runs(runs, place, describe, batch=runs[0].batch)
+    print_results([{"table": str(path)} for path in paths if path.exists()], progress, as_json)
 
 
 def describe(run: "PoseRun") -> str:

@@ -53,13 +53,20 @@ def refine_particles(
     from cryodask.jobs.micrograph_matching.refine import open_refinement
     from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
 
-    def open_run(device: str, memory: float, tell: Any) -> Any:
+    def open_runs(device: str, memory: float, tell: Any) -> Any:
         parameters = RefineConfig.from_yaml(config).with_own(
             correlation_variance_is=correlation_variance_is, compat=compat
         )
-        return open_refinement(
-            parameters, output, strategy=strategy, device=device, memory=memory, resume=resume,
-            overwrite=overwrite, tell=tell,
-        )  # fmt: skip
+        run = open_refinement(
+            parameters,
+            output,
+            strategy=strategy,
+            device=device,
+            memory=memory,
+            resume=resume,
+            overwrite=overwrite,
+            tell=tell,
+        )
+        return [run]
 
-    run_particles(open_run, where, dry_run=dry_run, as_json=as_json)
+    run_particles(open_runs, where, dry_run=dry_run, as_json=as_json)

@@ -115,3 +115,29 @@ def leopard_em_local_matrices(
         psi=(-psi_range, psi_range + 1e-6),
     )
     return zyz_matrices(grid.angles())
+
+
+def roll_angles(
+    rolls: np.ndarray,
+    theta: tuple[float, float],
+    theta_step: float,
+    psi: tuple[float, float],
+    psi_step: float,
+) -> np.ndarray:
+    """Return ZYZ angles of tilts about axes in the plane, (N, 3) degrees, in the order of Leopard-EM.
+
+    Parameters
+    ----------
+    rolls
+        (R,) directions of the axes.
+    theta, psi
+        Ranges, ends included.
+    theta_step, psi_step
+        Steps, degrees.
+    """
+    tilts, turns = (
+        low + step * np.arange(int((high - low) / step + _TOLERANCE) + 1)
+        for (low, high), step in ((theta, theta_step), (psi, psi_step))
+    )
+    roll, tilt, turn = (axis.ravel() for axis in np.meshgrid(rolls, tilts, turns, indexing="ij"))
+    return np.stack([np.mod(roll + turn, 360.0), tilt, 360.0 - roll], axis=1)

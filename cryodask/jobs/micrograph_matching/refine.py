@@ -11,9 +11,10 @@ from cryodask.errors import InputError
 from cryodask.geometry.local_grid import COARSENING, leopard_em_local_matrices
 from cryodask.io.files import require_new
 from cryodask.io.leopard_em import write_leopard_em
+from cryodask.jobs.micrograph_matching.particle_blocks import ParticleStack
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings, Strategy
 from cryodask.jobs.micrograph_matching.pose_run import PoseRun, open_store, plan_chunks, run_marks
-from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
+from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig, RefineConfig
 from cryodask.jobs.micrograph_matching.refined_table import refined_table
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses, check_files, read_start_poses
 from cryodask.jobs.micrograph_matching.template import randomized_phases
@@ -69,22 +70,19 @@ def open_refinement(
         table, start = read_start_poses(
             stack.df_path, variance_is=config.cryodask.correlation_variance_is, tell=tell
         )
-    with config.source.placed("template_volume_path"):
-        template = open_template(
-            config.template_volume_path,
-            float(table["pixel_size"].iloc[0]),
-            config.cryodask.template_pixel_size,
-        )
+    template = open_particle_template(config, float(table["pixel_size"].iloc[0]))
     start = _with_voxels(start, template, config)
     settings = refine_settings(config, strategy, device)
-    check_box(config, template)
+    check_box(config, "particle_stack", stack, template)
     check_files(start, stack.df_path, template.edge)
     offsets = np.asarray(settings.pixel_sizes)
     require_scale(start.voxel_sizes[:, None] / (start.pixel_sizes[:, None] + offsets))
     turns = _turns(config, settings, template.path)
     if config.orientation_refinement_config.gives_phi and not settings.compat:
         tell("phi_step_coarse, phi_step_fine: no effect, the search tilts in a disc of theta")
-    marks = run_marks(config, _input_files(config, start), strategy=strategy)
+    marks = run_marks(
+        config, particle_files(config.template_volume_path, stack.df_path, start), strategy=strategy
+    )
     is_finished = resume and output.exists()
     store, plan = open_store(output, marks, resume=resume)
     if not (resume or overwrite):
@@ -97,7 +95,7 @@ def open_refinement(
         problem=PoseProblem(str(store.constants), settings, count),
         plan=plan or plan_chunks(len(start), settings, count, memory),
         marks=marks,
-        make_constants=lambda: (start, _spectrum(config, template), turns),
+        make_constants=lambda: (start, particle_spectrum(config, template), turns),
         write=lambda arrays: _write(table, arrays, template.edge, output),
         is_finished=is_finished and not Path(store.path).exists(),
         replaces=overwrite and not resume,
@@ -105,18 +103,29 @@ def open_refinement(
 
 
 def refine_settings(config: RefineConfig, strategy: Strategy, device: str) -> PoseSettings:
-    """Return what decides the scores."""
+    """Return what decides the scores of a refinement."""
     own = config.cryodask
-    return PoseSettings(
-        box=config.particle_stack.box,
-        edge=config.particle_stack.template_edge,
+    return replace(
+        particle_settings(config, config.particle_stack, device),
         defocus=tuple(config.defocus_refinement_config.values(own.compat).tolist()),
         pixel_sizes=tuple(config.pixel_size_refinement_config.values(own.compat).tolist()),
         side="body" if own.compat else "image",
-        filters=config.preprocessing_filters,
         filter_from="micrograph" if config.apply_global_filtering else "box",
         strategy=strategy,
         grid=config.orientation_refinement_config.grid,
+    )
+
+
+def particle_settings(config: ParticleConfig, stack: ParticleStack, device: str) -> PoseSettings:
+    """Return what every configuration of particles decides."""
+    own = config.cryodask
+    return PoseSettings(
+        box=stack.box,
+        edge=stack.template_edge,
+        defocus=(0.0,),
+        pixel_sizes=(0.0,),
+        side="image",
+        filters=config.preprocessing_filters,
         compat=own.compat,
         batch=own.orientation_batch_size,
         zernike_radius=own.zernike_radius,
@@ -125,12 +134,17 @@ def refine_settings(config: RefineConfig, strategy: Strategy, device: str) -> Po
     )
 
 
-def check_box(config: RefineConfig, template: TemplateInput) -> None:
+def open_particle_template(config: ParticleConfig, pixel_size: float) -> TemplateInput:
+    """Check the header of a configuration's template; see `open_template`."""
+    with config.source.placed("template_volume_path"):
+        return open_template(config.template_volume_path, pixel_size, config.cryodask.template_pixel_size)
+
+
+def check_box(config: ParticleConfig, field: str, stack: ParticleStack, template: TemplateInput) -> None:
     """Refuse a template of another edge than the stack says."""
-    stack = config.particle_stack
     if template.edge != stack.template_edge:
         raise config.source.wrong(
-            "particle_stack.original_template_size",
+            f"{field}.original_template_size",
             list(stack.original_template_size),
             f"expected [{template.edge}, {template.edge}], the edge of {template.path}",
         )
@@ -181,17 +195,16 @@ def energy_radius(volume: np.ndarray, share: float = 0.99) -> float:
     return float(np.searchsorted(np.cumsum(energy), share * energy.sum()) + 1)
 
 
-def _input_files(config: RefineConfig, start: StartPoses) -> dict[str, str]:
-    files = {
-        "particle_stack.df_path (file)": config.particle_stack.df_path,
-        "template_volume_path (file)": config.template_volume_path,
-    }
+def particle_files(template: str, table: str, start: StartPoses) -> dict[str, str]:
+    """Return the files that must not change while a run is resumed, by the name a message gives them."""
+    files = {"particle table": table, "template_volume_path (file)": template}
     for name in ("micrographs", "mean_maps", "std_maps"):
         files |= {path: path for path in getattr(start, name)}
     return files
 
 
-def _spectrum(config: RefineConfig, template: TemplateInput) -> np.ndarray:
+def particle_spectrum(config: ParticleConfig, template: TemplateInput) -> np.ndarray:
+    """Return the spectrum of a configuration's template, phases randomised where that is on."""
     own = config.cryodask
     gridding = "none" if own.compat else own.gridding
     volume = read_template(template.path)

@@ -29,6 +29,7 @@ class ParticleConfig(Block):
     whose errors are one line with file, field, value and expectation.
     """
 
+    template_volume_path: str
     preprocessing_filters: PreprocessingFilters = PreprocessingFilters()
     computational_config: ComputationalConfig = ComputationalConfig()
     cryodask: OwnParticleOptions = OwnParticleOptions()
@@ -81,7 +82,6 @@ class ParticleConfig(Block):
 class RefineConfig(ParticleConfig):
     """Refinement of known particles: orientation, defocus, pixel size and position."""
 
-    template_volume_path: str
     particle_stack: ParticleStack
     defocus_refinement_config: DefocusSearch = DefocusSearch()
     orientation_refinement_config: OrientationRefinement = OrientationRefinement()

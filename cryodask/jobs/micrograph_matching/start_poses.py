@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ class StartPoses:
             zernike_radius=zernike_radius,
             magnification=tuple(settings["magnification"]) if settings["magnification"] else None,
         )
+
+    def taken(self, rows: np.ndarray) -> "StartPoses":
+        """Return the poses of some rows."""
+        names = ("angles", "defocus", "positions", "pixel_sizes", "microscopes", "aberration", "micrograph")
+        picked = {name: getattr(self, name)[rows] for name in (*names, "mean_map", "std_map", "voxel_sizes")}
+        return replace(self, **picked)
 
     def save(self, path: Path) -> None:
         """Write an archive that `load` reads: the constants of a run."""
