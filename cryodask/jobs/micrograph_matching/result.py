@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 import cryodask
-from cryodask.io.image import write_image
+from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.micrograph_matching.inputs import MatchInputs, position_mask
 from cryodask.jobs.micrograph_matching.planning import input_files
@@ -19,31 +19,10 @@ from cryodask.jobs.micrograph_matching.problem import MicrographProblem
 from cryodask.kernels.image_correlation import HISTOGRAM_BINS, HISTOGRAM_HIGH, HISTOGRAM_LOW
 from cryodask.kernels.local_zscore import local_zscore
 from cryodask.picking.thresholds import false_positive_threshold
-from cryodask.results.orientation_maps import with_best_angles
+from cryodask.results.leopard_em import MAP_FILES
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
 
-# Variables of a result by the keys under which Leopard-EM's configuration names their files.
-MAP_FILES = {
-    "mip_path": "mip",
-    "scaled_mip_path": "scaled_mip",
-    "correlation_average_path": "score_mean",
-    "correlation_variance_path": "score_std",
-    "orientation_psi_path": "best_psi",
-    "orientation_theta_path": "best_theta",
-    "orientation_phi_path": "best_phi",
-    "relative_defocus_path": "defocus",
-}
-LABELS = {
-    "mip": "maximum intensity projection",
-    "scaled_mip": "z-score",
-    "score_mean": "mean of all correlations",
-    "score_std": "standard deviation",
-    "best_psi": "psi, degrees",
-    "best_theta": "theta, degrees",
-    "best_phi": "phi, degrees",
-    "defocus": "relative defocus, angstrom",
-}
 LOCAL = "scaled_mip_local"
 
 
@@ -128,7 +107,7 @@ def finish_store(
     if inputs.config.cryodask.statistics == "local":
         dataset[LOCAL] = (("y", "x"), _local_map(path, inputs, problem))
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
-    zarr.consolidate_metadata(path, zarr_format=3)
+    consolidate(path)
     flat = int(totals["flat"])
     return [f"{flat} positions have equal scores for every hypothesis; their z-score is 0"] if flat else []
 
@@ -160,28 +139,3 @@ def _local_map(path: str, inputs: MatchInputs, problem: MicrographProblem) -> np
     group = zarr.open_group(path, mode="r")
     mip, mean, std = (np.asarray(group[name]) for name in ("mip", "score_mean", "score_std"))
     return local_zscore(mip, mean, std, problem.box, position_mask(inputs))
-
-
-def write_maps(dataset: xr.Dataset, paths: Mapping[str, str]) -> None:
-    """Write maps for other programs, MRC mode 2, with pixel size and origin; existing ones are replaced.
-
-    Parameters
-    ----------
-    dataset
-        A result, opened.
-    paths
-        Files by the keys of Leopard-EM's configuration (`mip_path`, ...).
-    """
-    dataset = with_best_angles(dataset)
-    y, x = dataset["y"].values, dataset["x"].values
-    pixel = float(dataset.attrs["searched_pixel_size"])
-    for key, target in paths.items():
-        name = MAP_FILES[key]
-        write_image(
-            target,
-            dataset[name].values,
-            pixel_size=pixel,
-            origin=(float(y[0]), float(x[0])),
-            label=LABELS[name],
-            overwrite=True,
-        )

@@ -40,8 +40,9 @@ from cryodask.jobs.micrograph_matching.planning import (
     write_constants,
 )
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
-from cryodask.jobs.micrograph_matching.result import finish_store, map_files, write_maps
+from cryodask.jobs.micrograph_matching.result import finish_store, map_files
 from cryodask.results.accessor import open_result
+from cryodask.results.leopard_em import write_maps
 from cryodask.search.driver import Progress
 from cryodask.search.store import RunStore, check_same_run
 from cryodask.search.tiles import TilePlan
