@@ -1,21 +1,18 @@
 """Matching a tomogram from Python: a lazy dataset, and what stores it."""
 
-import atexit
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.files import require_folder
 from cryodask.io.volume import write_volume
+from cryodask.jobs.disk import scratch_folder
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
@@ -112,7 +109,7 @@ def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset
     check_supported([parameters])
     inputs = load_inputs(parameters)
     area = search_area(inputs)
-    problem = make_problem(inputs, _scratch() / "constants", resources)
+    problem = make_problem(inputs, scratch_folder() / "constants", resources)
     plan = make_plan(inputs, problem, area, resources)
     write_constants(inputs, problem, area)
     _warn_if_long(problem, plan.block)
@@ -180,7 +177,7 @@ def _parameters(tomogram: Any, template: Any, given: Mapping[str, Any]) -> Match
         if not voxel_size:
             raise InputError(f"{name}: an array has no voxel size, set voxel_size")
         if not scratch:
-            scratch.append(_scratch())
+            scratch.append(scratch_folder())
         path = scratch[0] / f"{name}.mrc"
         write_volume(path, value, voxel_size=float(voxel_size))
         return str(path)
@@ -192,7 +189,7 @@ def _parameters(tomogram: Any, template: Any, given: Mapping[str, Any]) -> Match
         if name in mapping:
             mapping[name] = as_path(name, mapping[name])
     if hasattr(mapping.get("angles"), "__array__"):
-        scratch = scratch or [_scratch()]
+        scratch = scratch or [scratch_folder()]
         mapping["angles"] = {"file": str(_write_angles(scratch[0], mapping["angles"])), "units": "degree"}
     if isinstance(mapping.get("tilts"), Sequence | np.ndarray) and not isinstance(mapping["tilts"], str):
         mapping["tilts"] = [float(angle) for angle in mapping["tilts"]]
@@ -207,13 +204,6 @@ def _write_angles(folder: Path, angles: Any) -> Path:
     path = folder / "angles.csv"
     np.savetxt(path, values, delimiter=",", fmt="%.17g")
     return path
-
-
-def _scratch() -> Path:
-    """Return a folder that lives until this process ends; workers must see it too."""
-    folder = Path(tempfile.mkdtemp(prefix="cryodask-", dir=dask.config.get("temporary-directory", None)))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _warn_if_long(problem: MatchProblem, block: tuple[int, ...]) -> None:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
 
 from cryodask.geometry.euler import rotation_from_euler
+from cryodask.jobs.input_files import file_identity
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.constants import Tables
@@ -269,11 +269,3 @@ def input_files(inputs: MatchInputs) -> dict[str, str]:
         named |= {f"{other.name}.template": own.template, f"{other.name}.mask": own.mask}
         named[f"{other.name}.angles.file"] = own.angles.file
     return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
-
-
-def file_identity(path: str) -> str:
-    """Return size and time of a file or folder, which change when it does."""
-    if "://" in path:
-        return path
-    stat = Path(path).stat()
-    return f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()}"
