@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cryodask.errors import CryodaskError, InputError
     from cryodask.geometry.grids import rotation_grid as generate_angles
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.likelihood.job import likelihood
     from cryodask.jobs.tomogram_matching.job import match_tomogram
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
     from cryodask.jobs.tomogram_matching.picks import pick
@@ -19,6 +20,7 @@ _PUBLIC = {
     "CryodaskError": ("cryodask.errors", "CryodaskError"),
     "InputError": ("cryodask.errors", "InputError"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
     "open_result": ("cryodask.results.accessor", "open_result"),
     "open_volume": ("cryodask.io.volume", "open_volume"),
@@ -30,6 +32,7 @@ __all__ = [
     "CryodaskError",
     "InputError",
     "generate_angles",
+    "likelihood",
     "match_tomogram",
     "open_result",
     "open_volume",

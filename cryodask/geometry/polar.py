@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class PolarGrid:
 
 
 def displacement_grid(largest: float, count_x: int, count_y: int) -> np.ndarray:
-    """Return displacements (D, 2), x fastest: even steps from -largest to largest, or 0 for a count of 1 or less."""
+    """Return displacements (D, 2), x fastest: even steps from -largest to largest, or 0 for a count of 1 or
+    less."""
     x, y = (np.linspace(-largest, largest, n) if n > 1 else np.zeros(1) for n in (count_x, count_y))
     return np.stack([np.tile(x, len(y)), np.repeat(y, len(x))], axis=1)
 
@@ -99,7 +101,9 @@ def displacement_phases(grid: PolarGrid, displacements: np.ndarray, box_length: 
     return np.exp(-2j * np.pi * phase)
 
 
-def relion_pose(azimuth: np.ndarray, polar: np.ndarray, rotation: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+def relion_pose(
+    azimuth: np.ndarray, polar: np.ndarray, rotation: np.ndarray, displacement: np.ndarray
+) -> np.ndarray:
     """Return RELION's rot, tilt, psi (degrees) and origins x, y (unit of the displacement) of poses.
 
     Parameters
@@ -119,3 +123,26 @@ def relion_pose(azimuth: np.ndarray, polar: np.ndarray, rotation: np.ndarray, di
     x, y = displacement[..., 0], displacement[..., 1]
     origin = -(cos * x + sin * y), -(-sin * x + cos * y)
     return np.stack([wrap_degrees(azimuth), polar + 0 * cos, wrap_degrees(rotation), *origin], axis=-1)
+
+
+def relion_pose_of_cryolike(
+    azimuth: np.ndarray, polar: np.ndarray, rotation: np.ndarray, displacement: np.ndarray, *, is_map: bool
+) -> np.ndarray:
+    """Return RELION's pose, as `relion_pose`, of one in CryoLike's axes: angle 0 along array axis 0.
+
+    `is_map`: the structure was a map, whose array (z, y, x) is taken there as (x, y, z).
+    """
+    from cryodask.geometry.euler import euler_from_rotation, wrap_degrees
+
+    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+    x, y = displacement[..., 0], displacement[..., 1]
+    origin = -(-sin * x + cos * y), -(cos * x + sin * y)
+    if not is_map:
+        turned = wrap_degrees(azimuth + 180.0), 180.0 - polar, wrap_degrees(270.0 - rotation)
+        return np.stack([*turned, *origin], axis=-1)
+    # E = Rz(azimuth) Ry(polar) Rz(rotation); E' = P E Q, x and z and then x and y exchanged
+    angles = np.stack(np.broadcast_arrays(azimuth, polar, rotation), axis=-1)
+    active = Rotation.from_euler("ZYZ", angles.reshape(-1, 3), degrees=True).as_matrix()
+    exchanged = active[:, ::-1][:, :, [1, 0, 2]]
+    euler = euler_from_rotation(Rotation.from_matrix(exchanged).inv(), "relion").reshape(angles.shape)
+    return np.concatenate([euler, np.stack(origin, axis=-1)], axis=-1)

@@ -52,10 +52,12 @@ def ring_views(distance: float, symmetry: str = "C1") -> Views:
     distance
         Distance of neighbouring views, radians.
     symmetry
-        ``Cn``: rings of n m' views of which m' are kept; ``Dn``: also polar <= 90; T, O, I: of each set of equal
-        views the one nearest to (azimuth 10, polar 20).
+        ``Cn``: rings of n m' views of which m' are kept; ``Dn``: also polar <= 90; T, O, I: of each set of
+        equal views the one nearest to (azimuth 10, polar 20).
     """
-    nodes, node_weights = np.polynomial.legendre.leggauss(3 + math.ceil((3 + round(2 * np.pi / distance)) / 2))
+    nodes, node_weights = np.polynomial.legendre.leggauss(
+        3 + math.ceil((3 + round(2 * np.pi / distance)) / 2)
+    )
     order, is_dihedral = axial_order(symmetry) or 1, symmetry.strip().upper().startswith("D")
     rings = []
     for cosine, node in zip(nodes, node_weights, strict=True):
@@ -82,7 +84,9 @@ def healpix_views(nside: int) -> Views:
 
 def listed_views(azimuth: np.ndarray, polar: np.ndarray) -> Views:
     """Return given views, of equal weight."""
-    return Views(np.asarray(azimuth, float), np.asarray(polar, float), np.full(len(azimuth), 1 / len(azimuth)))
+    return Views(
+        np.asarray(azimuth, float), np.asarray(polar, float), np.full(len(azimuth), 1 / len(azimuth))
+    )
 
 
 def _one_of_each(views: Views, symmetry: str) -> Views:

@@ -115,8 +115,10 @@ def _atoms(model: Any) -> AtomList:
             )
     columns = list(zip(*rows, strict=True)) if rows else [()] * 8
     positions = np.array(columns[:3], float).T.reshape(-1, 3)
-    texts = [np.array(column, dtype=str) for column in columns[3:6]]
-    return AtomList(positions, *texts, np.array(columns[6], float), np.array(columns[7], float))
+    element, residue, name = (np.array(column, dtype=str) for column in columns[3:6])
+    return AtomList(
+        positions, element, residue, name, np.array(columns[6], float), np.array(columns[7], float)
+    )
 
 
 def model_suffixes() -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Inner products of images with templates in every pose, on a polar grid, and the likelihoods of the poses.
 
-The model of a pose is C Rot_w(K_d T): a template T displaced by d, turned by w steps in the plane, times the CTF.
-A rotation is a shift of the angle, so the Fourier transform over the angle turns all rotations into one product
-for each angular frequency q, as in CryoLike. Here only half of the frequencies are taken, since images and
-structures are real: Ixy = irfft_q(sum_n conj(hat(I C)) hat(K_d T)).
+The model of a pose is C Rot_w(K_d T): a template T displaced by d, turned by w steps in the plane, times
+the CTF. A rotation is a shift of the angle, so the Fourier transform over the angle turns all rotations
+into one product for each angular frequency q, as in CryoLike. Here only half of the frequencies are taken,
+since images and structures are real: Ixy = irfft_q(sum_n conj(hat(I C)) hat(K_d T)).
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ImageBlock:
         Of each image's b C on `OffsetBasis` (exact), or b C itself (template); (m, 0) for none.
     iss, isy, iyy : (m,) float64
     constant : (m,) float64
-        -p ln E + c is what ln L has beside the pose; here c.
+        c of ln L.
     """
 
     spectra: Any
@@ -63,6 +63,33 @@ class TemplateSpectra:
     displaced: Any
     power: Any
     offset: Any
+
+
+@dataclass(frozen=True)
+class TemplateFold:
+    """What the poses of one template give for each image, arrays (m,).
+
+    Parameters
+    ----------
+    correlation, pose
+        The largest correlation and its pose d W + w.
+    reference
+        The largest ln L + ln prior, the scale of the sums.
+    weighted, plain, first, square
+        Sums over poses of e = exp(ln L + ln prior - reference), of exp(ln L - reference), of e times its
+        logarithm, and of e squared.
+    likeliest
+        Pose of the largest ln L + ln prior.
+    """
+
+    correlation: np.ndarray
+    pose: np.ndarray
+    reference: np.ndarray
+    weighted: np.ndarray
+    plain: np.ndarray
+    first: np.ndarray
+    square: np.ndarray
+    likeliest: np.ndarray
 
 
 def image_block(
@@ -104,7 +131,9 @@ def image_block(
     iss = xp.broadcast_to(norms, (count,)) + xp.zeros(count)
     return ImageBlock(
         xp.ascontiguousarray(spectra.transpose(2, 1, 0)).astype(polar.dtype),
-        xp.ascontiguousarray(xp.conj(xp.fft.rfft(contrast**2, axis=-1)).transpose(2, 1, 0)).astype(polar.dtype),
+        xp.ascontiguousarray(xp.conj(xp.fft.rfft(contrast**2, axis=-1)).transpose(2, 1, 0)).astype(
+            polar.dtype
+        ),
         rows,
         iss,
         isy,
@@ -116,8 +145,8 @@ def image_block(
 def offset_basis(rows: np.ndarray, weights: np.ndarray, tolerance: float) -> np.ndarray:
     """Return rows (rank, n, W/2), orthonormal under the quadrature, that span b C of images (m, n, W/2).
 
-    The part of any row outside the span has a norm below `tolerance` times the norm of the largest row, so that
-    Isx errs by no more than that times the norm of x.
+    The part of any row outside the span has a norm below `tolerance` times the norm of the largest row, so
+    that Isx errs by no more than that times the norm of x.
     """
     w = 2 * weights[:, None]
     flat = (rows * np.sqrt(w)).reshape(len(rows), -1).astype(np.float64)
@@ -203,3 +232,26 @@ def pose_scores(block: ImageBlock, template: TemplateSpectra, form: LikelihoodFo
     correlation = xy / xp.sqrt(xx * block.iyy)
     score, _ = form.log_likelihood(xy, xx, sx, block.iss, block.isy, block.iyy)
     return correlation.transpose(2, 0, 1), (score + block.constant).transpose(2, 0, 1)
+
+
+def fold_scores(correlation: Any, score: Any, log_prior: Any) -> TemplateFold:
+    """Fold the scores of every pose (m, D, W), with the log prior (D,) of displacements; None for no sums."""
+    xp = array_module(correlation)
+    count = len(correlation)
+    rows = xp.arange(count)
+    flat = correlation.reshape(count, -1)
+    pose = flat.argmax(axis=1)
+    if log_prior is None:
+        none = xp.zeros(count)
+        return TemplateFold(flat[rows, pose], pose, none - xp.inf, none, none, none, none, pose * 0)
+    total = (score + log_prior[:, None]).reshape(count, -1)
+    likeliest = total.argmax(axis=1)
+    reference = total[rows, likeliest]
+    relative = total - reference[:, None]
+    e = xp.exp(relative)
+    first = xp.sum(xp.where(e > 0, e * xp.where(e > 0, relative, 0.0), 0.0), axis=1)
+    counted = score[:, xp.isfinite(log_prior)].reshape(count, -1)
+    plain = xp.exp(counted - reference[:, None]).sum(axis=1)
+    return TemplateFold(
+        flat[rows, pose], pose, reference, e.sum(axis=1), plain, first, (e * e).sum(axis=1), likeliest
+    )

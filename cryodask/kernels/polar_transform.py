@@ -104,12 +104,17 @@ def slices_of_atoms(
     plan = finufft.Plan(
         3, 2, n_trans=len(strengths), eps=1e-12 if precise else 1e-5, isign=-1, dtype=dtype, nthreads=1
     )
-    at = [np.ascontiguousarray(2 * np.pi * k.ravel(), real) for k in (kx, ky)]
+    at_x, at_y = (np.ascontiguousarray(2 * np.pi * k.ravel(), real) for k in (kx, ky))
     strengths = np.ascontiguousarray(strengths, dtype)
     result = np.empty((len(axes), *kx.shape), dtype)
     for i, (x, y) in enumerate(axes):
         plan.setpts(
-            np.ascontiguousarray(positions @ x, real), np.ascontiguousarray(positions @ y, real), None, *at, None
+            np.ascontiguousarray(positions @ x, real),
+            np.ascontiguousarray(positions @ y, real),
+            None,
+            at_x,
+            at_y,
+            None,
         )
         waves = plan.execute(strengths[0] if len(strengths) == 1 else strengths).reshape(-1, *kx.shape)
         result[i] = np.einsum("nr,rnw->nw", shells, waves)

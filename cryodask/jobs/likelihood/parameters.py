@@ -167,7 +167,8 @@ class LikelihoodOptions(Block):
 
 
 class LikelihoodParameters(Block):
-    """Everything that decides a likelihood result. Lengths in angstrom, angles in degrees unless a key says radians.
+    """Everything that decides a likelihood result. Lengths in angstrom, angles in degrees unless a key says
+    radians.
 
     Make one with `read_likelihood` or `from_mapping`, whose errors are one line.
     """

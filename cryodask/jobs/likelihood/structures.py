@@ -107,8 +107,11 @@ def _models(
             centre = np.average(first.positions, axis=0, weights=first.weight)
         for number, model in made.items():
             label = name if len(made) == 1 else f"{name}_{number}"
-            yield label, AtomModel(
-                model.positions - centre, model.radius, model.weight, model.element, model.b_factor
+            yield (
+                label,
+                AtomModel(
+                    model.positions - centre, model.radius, model.weight, model.element, model.b_factor
+                ),
             )
 
 

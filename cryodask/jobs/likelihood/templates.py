@@ -130,7 +130,9 @@ def check_symmetry(maker: TemplateMaker, structure: Structure) -> None:
     views = ring_views(1.0)
     axes = views.axes[:: max(1, len(views) // TESTED_VIEWS)]
     own = maker.slices(structure.model, axes)
-    mates = [maker.slices(structure.model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)]
+    mates = [
+        maker.slices(structure.model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)
+    ]
     mean = np.mean(mates, axis=0)
     weights = maker.grid.weights[:, None]
 
