@@ -304,12 +304,12 @@ class LikelihoodRun:
             ),
             "fingerprint": json.dumps(fingerprint(self.inputs)),
         }
+        scores = xr.open_zarr(self.store.path, consolidated=False)
+        if "log_likelihood" in scores:
+            compared = posterior_variables(scores.log_likelihood.load(), dataset["prior"])
+            dataset = dataset.assign(compared.drop_vars("structure"))
         dataset.to_zarr(self.store.path, mode="a", zarr_format=3, consolidated=False)
         stored = xr.open_zarr(self.store.path, consolidated=False)
-        if "log_likelihood" in stored:
-            compared = posterior_variables(stored.log_likelihood.load(), stored.prior.load())
-            compared.drop_vars(list(compared.coords)).to_zarr(self.store.path, mode="a", consolidated=False)
-            stored = xr.open_zarr(self.store.path, consolidated=False)
         write_files(stored, self.inputs.stack, self.files)
         notices = [f"{self.name}: {notice}" for notice in self.inputs.notices]
         inverted = sum(tile.summary.get("inverted", 0.0) for tile in self.store.progress().values())
