@@ -14,12 +14,17 @@ LEAST_VARIANCE = np.float32(1e-6)
 
 
 class FoldState(NamedTuple):
-    """A tile's aggregates, each (Tz, Ty, Tx); the sums are empty when they are not kept."""
+    """A tile's aggregates, each (Tz, Ty, Tx); the sums are empty when they are not kept.
+
+    `label` (Tz, Ty, Tx) and `allowed` (b, kinds) are those of a `Restriction`, empty where there is none.
+    """
 
     value: np.ndarray
     id: np.ndarray
     sum: np.ndarray
     square_sum: np.ndarray
+    label: np.ndarray
+    allowed: np.ndarray
 
 
 @numba.njit(**JIT)
@@ -170,11 +175,20 @@ def _scale(score: np.ndarray, norm: np.ndarray) -> None:
 
 
 @numba.njit(**JIT)
+def _forbid(score: np.ndarray, label: np.ndarray, allowed: np.ndarray) -> None:
+    """Put -inf where a rotation is not allowed."""
+    for x in range(score.size):
+        score[x] = score[x] if allowed[label[x]] else np.float32(-np.inf)
+
+
+@numba.njit(**JIT)
 def _update_plane(t: Layout, s: Scratch, ids: np.ndarray, z: int, state: FoldState) -> None:
     size, width = _plane_floats(t), _width(t)
     for y in range(t.valid[1]):
         for r in range(ids.size):
             begin = r * size + y * width
+            if state.label.size > 0:
+                _forbid(s.planes[begin : begin + t.valid[2]], state.label[z, y], state.allowed[r])
             _maximum(s.planes[begin : begin + t.valid[2]], ids[r], state.value[z, y], state.id[z, y])
         if state.sum.size > 0:
             _moments(s, y * width, size, ids.size, state.sum[z, y], state.square_sum[z, y])

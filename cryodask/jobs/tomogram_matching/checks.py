@@ -18,11 +18,9 @@ INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "reso
 
 # What this release does not do yet: the native key, and the value at which it is off.
 NOT_YET: dict[str, Any] = {
-    "decoy": "none",
     "strategy": "exhaustive",
     "miss_rate": 0.01,
     "false_positives": 1.0,
-    "orientations": None,
 }
 
 
@@ -56,6 +54,29 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_angles(parameters)
     _check_wedge(parameters)
     _check_optics(parameters)
+    _check_orientations(parameters)
+    if parameters.decoy != "none":
+        _check_full_search(parameters, f"decoy = {parameters.decoy}")
+
+
+def _check_full_search(parameters: "MatchParameters", what: str) -> None:
+    """Refuse what only the exhaustive search of the full grid can do."""
+    source, grid = parameters.source, parameters.search_grid
+    if parameters.strategy != "exhaustive":
+        raise source.wrong("strategy", parameters.strategy, f"does not go with {what} in this release")
+    if not isinstance(grid, str):
+        raise source.wrong("search_grid", f"{grid:g}", f"does not go with {what} in this release")
+
+
+def _check_orientations(parameters: "MatchParameters") -> None:
+    """Refuse seeds that restrict nothing, and what does not go with them."""
+    prior, source = parameters.orientations, parameters.source
+    if prior is None:
+        return
+    if prior.cone is None and prior.inplane_range is None and prior.reach is None:
+        text = "restricts nothing without cone, inplane_range or reach"
+        raise source.wrong("orientations.near", prior.near, text)
+    _check_full_search(parameters, source.label("orientations"))
 
 
 def _check_filters(parameters: "MatchParameters") -> None:
@@ -212,6 +233,8 @@ def check_files(parameters: "MatchParameters") -> None:
         "mask": parameters.mask,
         "angles.file": parameters.angles.file,
     }
+    if parameters.orientations is not None:
+        names["orientations.near"] = parameters.orientations.near
     for number, entry in enumerate(parameters.templates):
         names |= {f"templates.{number}.template": entry.template, f"templates.{number}.mask": entry.mask}
     for key, name in names.items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -27,6 +28,7 @@ from cryodask.jobs.tomogram_matching.planning import (
 )
 from cryodask.jobs.tomogram_matching.result import attributes, coordinates, table_variables
 from cryodask.jobs.tomogram_matching.runs import execute, open_runs
+from cryodask.jobs.tomogram_matching.seeding import scored_rows
 from cryodask.results.accessor import PLAN
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.lazy import lazy_variables
@@ -230,8 +232,23 @@ def _statistics(
     if problem.moments:
         square = dataset.score_std.astype("f8") ** 2 + dataset.score_mean.astype("f8") ** 2
         tables["sigma"] = np.sqrt(square.sum(positions) / area.count)
+    if inputs.seeds is not None:
+        tables |= _seeded_statistics(dataset, inputs, problem, positions)
     if problem.noise_correction == "subtract":
         mean = dataset.noise.sum(positions, dtype="f8") / area.count
         searched = dataset.orientation != NO_ID
         tables["score"] = (dataset.score + mean).where(searched, 0).astype("f4")
     return tables
+
+
+def _seeded_statistics(
+    dataset: xr.Dataset, inputs: MatchInputs, problem: MatchProblem, positions: tuple[str, str, str]
+) -> dict[str, Any]:
+    """Return the number of scores made, and their standard deviation, where voxels differ in rotations."""
+    maps = [scored_rows(problem.folder, each.seed_rows, dataset.orientation) for each in inputs.every]
+    rows = xr.DataArray(da.stack(maps), dims=("template", *positions))
+    found: dict[str, Any] = {"n_scores": rows.sum(positions)}
+    if problem.moments:
+        square = dataset.score_std.astype("f8") ** 2 + dataset.score_mean.astype("f8") ** 2
+        found["sigma"] = np.sqrt((rows * square).sum(positions) / found["n_scores"])
+    return found

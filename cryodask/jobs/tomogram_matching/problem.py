@@ -9,18 +9,19 @@ from typing import Any, Literal
 import numpy as np
 
 from cryodask.arrays.module import array_module, cuda_is_available, to_numpy
-from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching import constants, mirror
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
+from cryodask.jobs.tomogram_matching.seeding import NearSeeds, TileSeeds, tile_seeds
 from cryodask.kernels import volume_correlation as kernel
 from cryodask.kernels.rotation import Interpolation, rotate_mask
 from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
 from cryodask.optics.defocus_gradient import DefocusCells
 from cryodask.optics.frequency import half_frequencies
 from cryodask.optics.whitening import Whitening
-from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States
+from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States, empty_states
 from cryodask.search.problem import Summary, Variable
 from cryodask.search.tiles import Batch, Tile
 
@@ -46,10 +47,14 @@ class TomogramProblem:
         What the mask saves: nothing, the statistics of a direction, or all statistics.
     noise_copies
         Noise templates, 0 for none.
+    decoy
+        Whether the mirrored template is searched too.
     cells
         Where the defocus, and so the template filter, is one.
     number
         Number of the template.
+    near
+        How near to its seed a voxel is searched; none for every rotation everywhere.
     """
 
     folder: str
@@ -70,6 +75,13 @@ class TomogramProblem:
     cells: DefocusCells
     tomogram_filter: TomogramFilter = field(compare=False)
     number: int = 0
+    near: NearSeeds | None = None
+    decoy: bool = False
+
+    @property
+    def beside(self) -> int:
+        """How many templates are scored beside the target: noise templates, then its mirror image."""
+        return self.noise_copies + self.decoy
 
     @property
     def parts(self) -> tuple["TomogramProblem", ...]:
@@ -87,6 +99,7 @@ class TomogramProblem:
         found: dict[str, Aggregate] = {"score": Maximum()}
         if self.moments:
             found["moments"] = Moments()
+        found |= {"decoy": Maximum()} if self.decoy else {}
         return found | {f"noise_{copy}": Maximum() for copy in range(self.noise_copies)}
 
     @property
@@ -94,10 +107,14 @@ class TomogramProblem:
         """The maps of section 5.2 of the result that this search makes."""
         names = ["score", "score_raw"]
         names += ["noise"] if self.noise_copies else []
+        names += ["decoy"] if self.decoy else []
         names += ["score_mean", "score_std"] if self.moments else []
         names += ["zscore"] if self.has_zscore else []
         template = (("template", 1),)
-        maps = [Variable(name, "float32", 0.0, template, (("units", "1"),)) for name in names]
+        said = {"decoy": (("long_name", "largest raw score of the mirrored template"),)}
+        maps = [
+            Variable(name, "float32", 0.0, template, (("units", "1"), *said.get(name, ()))) for name in names
+        ]
         rows = (("long_name", "row of the rotation list"), ("not_searched", str(int(NO_ID))))
         inside = (("long_name", "mask support inside the tomogram"),)
         return (
@@ -109,7 +126,8 @@ class TomogramProblem:
     @property
     def has_zscore(self) -> bool:
         """Too few rotations make no standard deviation worth dividing by."""
-        return self.moments and self.hypotheses >= LEAST_FOR_ZSCORE
+        rows = self.hypotheses if self.near is None else self.near.least_rows
+        return self.moments and rows >= LEAST_FOR_ZSCORE
 
     def prepare(self) -> None:
         """Filter the tomogram into the run's constants."""
@@ -125,6 +143,10 @@ class TomogramProblem:
         pieces = cut_tile(tile, self.cells, self.box - 1)
         found = []
         for cell, piece in pieces:
+            rows, seeds = self._wanted(tables, piece, batch)
+            if not len(rows):
+                found.append(empty_states(self.aggregates, piece.shape))
+                continue
             block = constants.read_block(
                 Path(self.folder),
                 piece,
@@ -134,8 +156,17 @@ class TomogramProblem:
                 wrap=self.wrap,
             )
             weights = self.template_filter(tables, cell, whitening)
-            found.append(self.fold_block(block, replace(tables, template_filters=weights), piece, batch))
+            filtered = replace(tables, template_filters=weights)
+            found.append(self.fold_block(block, filtered, piece, rows, seeds))
         return join_pieces(tile, [piece for _, piece in pieces], found)
+
+    def _wanted(self, tables: Tables, piece: Tile, batch: Batch) -> tuple[np.ndarray, TileSeeds | None]:
+        """Return the rows of a batch that some voxel of a piece is scored with, and the piece's seeds."""
+        rows = np.arange(batch.start, batch.stop)
+        if self.near is None:
+            return rows, None
+        seeds = tile_seeds(self.folder, piece)
+        return rows[self.near.needed(tables.matrices[batch.start : batch.stop], seeds.matrices)], seeds
 
     def template_filter(self, tables: Tables, cell: int, whitening: Whitening | None) -> np.ndarray | None:
         """Return the template filter of one cell, as a table of that cell alone."""
@@ -148,62 +179,73 @@ class TomogramProblem:
         factor = whitening(np.sqrt(kz**2 + ky**2 + kx**2))
         return (weights * factor).astype(np.float32)
 
-    def fold_block(self, block: np.ndarray, tables: Tables, tile: Tile, batch: Batch) -> States:
-        """Score a batch of rotations on a block of filtered tomogram, with the first of the filters."""
+    def fold_block(
+        self,
+        block: np.ndarray,
+        tables: Tables,
+        tile: Tile,
+        rows: np.ndarray,
+        seeds: TileSeeds | None = None,
+    ) -> States:
+        """Score some rows on a block of filtered tomogram, with the first of the filters."""
         device_block = self._on_device(block)
         z, y, x = tile.shape
         spectra = kernel.tile_spectra(device_block, box=self.box, valid=(z, y, x), squares=True)
         xp = array_module(device_block)
         states = [
             kernel.empty_state((z, y, x), moments=self.moments and copy == 0, xp=xp)
-            for copy in range(1 + self.noise_copies)
+            for copy in range(1 + self.beside)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
-        fold[self.mask_kind](spectra, _Rotated(self, tables, xp), batch, states)
-        return self._as_states(states, len(batch))
+        fold[self.mask_kind](spectra, _Rotated(self, tables, xp, seeds), rows, states)
+        return self._as_states(states, len(rows))
 
     def _fold_spherical(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
     ) -> None:
         mask = rotated.fixed_mask()
         norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
         spectra.drop_squares()
-        for rows in _groups(np.arange(batch.start, batch.stop)):
+        for some in _groups(rows):
             for copy, state in enumerate(states):
-                templates, _ = rotated.templates(copy, rows, [mask] * len(rows))
-                kernel.correlate_spherical(spectra, templates, rows, state)
+                templates, _ = rotated.templates(copy, some, [mask] * len(some))
+                kernel.correlate_spherical(spectra, templates, some, state, rotated.restriction(some))
         for state in states:
             kernel.finish_spherical(state, norm)
 
     def _fold_axial(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
     ) -> None:
-        rows = np.arange(batch.start, batch.stop)
         directions = rotated.tables.directions[rows]
         for direction in np.unique(directions):
             alike = rows[directions == direction]
-            mask = rotated.mask(alike[0])
+            # the first row of the whole list, so that a batch does not change what it is rotated by
+            mask = rotated.mask(int(np.argmax(rotated.tables.directions == direction)))
             norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
             for some in _groups(alike):
                 for copy, state in enumerate(states):
                     templates, _ = rotated.templates(copy, some, [mask] * len(some))
-                    kernel.correlate_with_norm(spectra, templates, some, norm, state)
+                    restriction = rotated.restriction(some)
+                    kernel.correlate_with_norm(spectra, templates, some, norm, state, restriction)
 
     def _fold_general(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
     ) -> None:
-        for rows in _groups(np.arange(batch.start, batch.stop)):
-            masks = [rotated.mask(row) for row in rows]
+        for some in _groups(rows):
             for copy, state in enumerate(states):
-                templates, counts = rotated.templates(copy, rows, masks)
+                is_mirrored = self.decoy and copy == self.beside
+                if copy == 0 or is_mirrored:
+                    masks = [rotated.mask(row, mirrored=is_mirrored) for row in some]
+                templates, counts = rotated.templates(copy, some, masks)
                 kernel.correlate_general(
                     spectra,
                     templates,
                     rotated.xp.stack(masks),
                     counts,
-                    rows,
+                    some,
                     state,
                     statistics_grid=self.statistics_fraction,
+                    restriction=rotated.restriction(some),
                 )
 
     def _on_device(self, block: np.ndarray) -> Any:
@@ -215,11 +257,16 @@ class TomogramProblem:
 
     def _as_states(self, states: list[Any], count: int) -> States:
         host = [{key: to_numpy(value) for key, value in state.items()} for state in states]
+        for state in host:
+            # a voxel without a row in this batch may have one in another
+            state["value"][state["id"] == NO_ID] = -np.inf
         found: States = {"score": {key: host[0][key] for key in ("value", "id")}}
         if self.moments:
             sums = {key: host[0][key] for key in ("sum", "square_sum")}
             found["moments"] = sums | {"count": np.asarray(count, np.int64)}
-        for copy, state in enumerate(host[1:]):
+        if self.decoy:
+            found["decoy"] = {key: host[-1][key] for key in ("value", "id")}
+        for copy, state in enumerate(host[1 : 1 + self.noise_copies]):
             found[f"noise_{copy}"] = {key: state[key] for key in ("value", "id")}
         return found
 
@@ -234,15 +281,34 @@ class TomogramProblem:
         maps["orientation"] = np.where(searched, states["score"]["id"], NO_ID)
         voxels = np.prod(tile.shape) if selected is None else np.count_nonzero(selected)
         summary = {"voxels": float(voxels)}
+        if self.near is not None:
+            counts = self._count_rows(tile)
+            summary["scores"] = float(counts.sum())
+            if self.moments:
+                states = states | {"moments": states["moments"] | {"count": counts}}
         if self.noise_copies:
             maps["noise"] = self._noise(states, searched)
             maps["score"] = corrected(raw, maps["noise"], self.noise_correction) * searched
             summary["noise_sum"] = float(maps["noise"].sum(dtype=np.float64))
+        if self.decoy:
+            maps["decoy"] = np.where(searched, states["decoy"]["value"], np.float32(0))
         if self.moments:
             summary["square_sum"] = float(states["moments"]["square_sum"][searched].sum())
             maps |= self._moment_maps(states, searched, raw)
         found = {name: np.asarray(values)[None] for name, values in maps.items()}
         return found | {"valid": self._valid(tile)}, summary
+
+    def _count_rows(self, tile: Tile) -> np.ndarray:
+        """Return how many rotations each voxel of a tile is scored with."""
+        rows = constants.read_tables(self.tables_folder).seed_rows
+        counts = np.zeros(tile.shape, np.int64)
+        for _, piece in cut_tile(tile, self.cells, self.box - 1):
+            place = tuple(
+                slice(a - first, b - first)
+                for a, b, first in zip(piece.start, piece.stop, tile.start, strict=True)
+            )
+            counts[place] = tile_seeds(self.folder, piece).count_rows(np.asarray(rows))
+        return counts
 
     def _noise(self, states: States, searched: np.ndarray) -> np.ndarray:
         copies = [states[f"noise_{copy}"]["value"] for copy in range(self.noise_copies)]
@@ -282,8 +348,11 @@ def corrected(raw: np.ndarray, noise: np.ndarray, correction: str) -> np.ndarray
 class _Rotated:
     """Rotated templates and masks of a task, on its device."""
 
-    def __init__(self, problem: TomogramProblem, tables: Tables, xp: ModuleType) -> None:
-        self.problem, self.tables, self.xp = problem, tables, xp
+    def __init__(
+        self, problem: TomogramProblem, tables: Tables, xp: ModuleType, seeds: TileSeeds | None
+    ) -> None:
+        self.problem, self.tables, self.xp, self.seeds = problem, tables, xp, seeds
+        self.label = None if seeds is None else xp.asarray(seeds.label)
         self.coefficients = [xp.asarray(template) for template in tables.templates]
         self.mask_coefficients = xp.asarray(tables.mask_coefficients)
         self.filter = None if tables.template_filters is None else xp.asarray(tables.template_filters[0])
@@ -292,10 +361,20 @@ class _Rotated:
         """Return the mask of every rotation, for one that does not change under rotation."""
         return normalization_mask(self.xp.asarray(self.tables.mask), self.problem.normalization)
 
-    def mask(self, row: int) -> Any:
-        """Return the mask in the frame of one rotation."""
-        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
+    def mask(self, row: int, *, mirrored: bool = False) -> Any:
+        """Return the mask, or that of the mirrored template, in the frame of one rotation."""
+        mask = mirror.mirrored(self.mask_coefficients) if mirrored else self.mask_coefficients
+        rotated = rotate_mask(mask, self.tables.matrices[row])
         return normalization_mask(rotated, self.problem.normalization)
+
+    def restriction(self, rows: np.ndarray) -> kernel.Restriction | None:
+        """Return which voxels some rows score; none where all do."""
+        near = self.problem.near
+        if near is None or self.seeds is None:
+            return None
+        allowed = near.allowed(self.tables.matrices[rows], self.seeds.matrices)
+        nowhere = np.zeros((len(rows), 1), bool)
+        return kernel.Restriction(self.label, np.concatenate([nowhere, allowed], axis=1))
 
     def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
         """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""

@@ -13,12 +13,13 @@ import cryodask
 from cryodask.errors import InputError
 from cryodask.io.angles import write_angle_list
 from cryodask.io.volume import write_volume
+from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.tomogram_matching import constants, weighting
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
 from cryodask.jobs.tomogram_matching.planning import input_files
-from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate
+from cryodask.jobs.tomogram_matching.pyramids import FOLDER, add_pyramids
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
@@ -107,6 +108,8 @@ def attributes(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> di
         "filters": json.dumps(weighting.describe(inputs, problem.parts[0].cells)),
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
     }
+    if inputs.seeds is not None:
+        found["n_seeds"] = len(inputs.seeds)
     if isinstance(problem, ManyTemplates):
         found["class_by"] = problem.class_by
         found["symmetries"] = [each.parameters.symmetry for each in inputs.every]
@@ -147,8 +150,11 @@ def finish_store(
         means = _of_each(problem, totals, "noise_sum") / np.maximum(voxels, 1)
         _add_mean_noise(path, plan, means.astype(np.float32))
     tables = table_variables(inputs) | {"n_voxels": ("template", voxels.astype(np.int64))}
+    scores = voxels * np.array([part.hypotheses for part in problem.parts])
+    if inputs.seeds is not None:
+        scores = _of_each(problem, totals, "scores")
+        tables["n_scores"] = ("template", scores.astype(np.int64))
     if problem.moments:
-        scores = voxels * np.array([part.hypotheses for part in problem.parts])
         squares = _of_each(problem, totals, "square_sum")
         tables["sigma"] = ("template", np.sqrt(squares / np.maximum(scores, 1)))
     dataset = xr.Dataset(tables, coords=coordinates(inputs))
@@ -158,7 +164,7 @@ def finish_store(
     names = [variable.name for variable in problem.variables]
     dataset.attrs["ome"] = add_pyramids(path, names, inputs.voxel_size, inputs.origin)
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
-    consolidate(path)
+    consolidate(path, (f"{FOLDER}/*", f"{FOLDER}/*/*"))
 
 
 def _totals(summaries: Iterable[Summary]) -> Summary:

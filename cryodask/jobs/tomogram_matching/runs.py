@@ -32,6 +32,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     make_problem,
     make_tables,
     rough_seconds,
+    share_of_rows,
     working_set,
     write_constants,
 )
@@ -60,7 +61,10 @@ PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 @dataclass
 class MatchRun:
-    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
+    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name.
+
+    `share` is the part of all rotations that its tiles need.
+    """
 
     inputs: MatchInputs
     area: SearchArea
@@ -69,6 +73,7 @@ class MatchRun:
     store: RunStore
     final: Path
     files: dict[MapKey, Path]
+    share: float = 1.0
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
@@ -96,7 +101,7 @@ class MatchRun:
         spectra = 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
         if len(self.plan.tiles) >= SPLIT_BELOW:
             return spectra
-        states = 8 * (1 + self.problem.noise_copies) + 16 * self.problem.moments
+        states = 8 * (1 + self.problem.beside) + 16 * self.problem.moments
         return spectra + PARTIALS * states * float(np.prod(self.plan.core))
 
     @property
@@ -107,7 +112,7 @@ class MatchRun:
     @property
     def seconds_each(self) -> float:
         """CPU seconds of one rotation on one tile, by a rule of thumb."""
-        return rough_seconds(self.problem, self.plan.block)
+        return rough_seconds(self.problem, self.plan.block) * self.share
 
     def rough_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, by a rule of thumb."""
@@ -119,7 +124,7 @@ class MatchRun:
         for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
             each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
+        return seconds * self.share
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
@@ -229,8 +234,9 @@ def _open_run(
         check_same_run(before, fingerprint(inputs))
     else:
         plan = make_plan(inputs, problem, area, resources)
+    share = share_of_rows(inputs, problem, plan)
     return MatchRun(
-        inputs, area, problem, plan, store, final, files, is_finished, replaces=overwrite and not resume
+        inputs, area, problem, plan, store, final, files, share, is_finished, overwrite and not resume
     )
 
 
