@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cryodask.geometry.grids import rotation_grid as generate_angles
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
     from cryodask.jobs.micrograph_matching.spectra import match_spectra
@@ -27,6 +29,7 @@ _PUBLIC = {
     "MatchConfig": ("cryodask.jobs.micrograph_matching.config", "MatchConfig"),
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
@@ -34,6 +37,7 @@ _PUBLIC = {
     "open_volume": ("cryodask.io.volume", "open_volume"),
     "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
+    "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
 }
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "MatchConfig",
     "OrientationGrid",
     "generate_angles",
+    "likelihood",
     "match_micrograph",
     "match_spectra",
     "match_tomogram",
@@ -51,6 +56,7 @@ __all__ = [
     "open_volume",
     "pick",
     "read_parameters",
+    "reweight",
 ]
 
 
