@@ -20,6 +20,11 @@ from cryodask.errors import CryodaskError, ResourceError
 VERBS = {
     "demo": "Simulate a tomogram, match it, pick, and compare with the truth.",
     "match-tomogram": "Search tomograms for a template.",
+    "match-micrograph": "Search micrographs for a template.",
+    "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
+    "constrained-search": "Search for a particle at a known place beside another.",
+    "likelihood": "Compare structures by the likelihood of particle images.",
+    "reweight": "Weigh structures so that they explain a set of images.",
     "pick": "Turn score maps into a particle table.",
     "config": "Write, check, show and convert parameter files.",
     "batch-params": "Repeat a parameter row for many tomograms.",
