@@ -77,6 +77,7 @@ def test_maps_and_result_of_a_configuration(config, tmp_path, capsys):
 
 
 def test_a_stored_result_is_that_of_python(config, tmp_path):
+    changed(config, "match_template_result.allow_file_overwrite", True)
     dataset = cd.match_micrograph(cd.MatchConfig.from_yaml(config), device="cpu")
     stored = cd.open_result(dataset.cryo.store(tmp_path / "stored.zarr"))
     lazy = dataset.compute(scheduler="single-threaded")
