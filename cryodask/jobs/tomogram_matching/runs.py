@@ -45,6 +45,7 @@ from cryodask.jobs.tomogram_matching.result import (
     result_name,
     write_maps,
 )
+from cryodask.jobs.tomogram_matching.voxel_checks import check_voxels
 from cryodask.search.driver import Progress
 from cryodask.search.store import RunStore, check_same_run
 from cryodask.search.tiles import TilePlan
@@ -204,6 +205,9 @@ def open_runs(
             raise InputError(f"{name}: {names.count(name)} rows write this result; give them different names")
     for folder, size in _needed_bytes(runs).items():
         check_disk(folder, size)
+    unread = [run for run in runs if not (run.is_finished or constants.is_prepared(run.store.constants))]
+    if len(runs) > 1:
+        check_voxels(run.problem.tomogram_filter for run in unread)
     return runs
 
 
