@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryodask.jobs.tomogram_matching.messages import Source
+from cryodask.jobs.tomogram_matching.row_source import RowSource
 from cryodask.jobs.tomogram_matching.settings import Settings, is_unset
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ NOT_YET: dict[str, Any] = {
 }
 
 
-def prefer_list(mapping: dict[str, Any], source: Source) -> None:
+def prefer_list(mapping: dict[str, Any], source: RowSource) -> None:
     """Leave the increments out of `mapping["angles"]` where a list is given too, with a warning."""
     angles = mapping.get("angles")
     if not isinstance(angles, Mapping) or is_unset(angles.get("file")):

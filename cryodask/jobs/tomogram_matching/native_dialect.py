@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from cryodask.errors import InputError
-from cryodask.jobs.tomogram_matching.messages import Source
+from cryodask.jobs.tomogram_matching.row_source import RowSource
 
-Row = tuple[dict[str, Any], dict[str, Any], Source]
+Row = tuple[dict[str, Any], dict[str, Any], RowSource]
 REQUIRED = "REQUIRED"
 
 # What an override makes void: other spellings of the same setting.
@@ -59,7 +59,7 @@ def load(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_row(path: Path, row: int, mapping: dict[str, Any], overrides: Mapping[str, Any]) -> Row:
-    source = Source(file=path.name, row=row, dialect="native")
+    source = RowSource(file=path.name, row=row, dialect="native")
     native = dict(mapping)
     for key, value in overrides.items():
         for other in REPLACED.get(key, ()):
@@ -94,7 +94,7 @@ def set_key(mapping: dict[str, Any], key: str, value: Any) -> None:
     mapping[first] = inner
 
 
-def refuse_unfilled(mapping: Mapping[str, Any], source: Source, parents: tuple[str, ...] = ()) -> None:
+def refuse_unfilled(mapping: Mapping[str, Any], source: RowSource, parents: tuple[str, ...] = ()) -> None:
     """Raise InputError where a template file's `REQUIRED` was left in."""
     for key, value in mapping.items():
         if isinstance(value, Mapping):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from cryodask.jobs.tomogram_matching.messages import Source, input_error
+from cryodask.jobs.messages import input_error
+from cryodask.jobs.tomogram_matching.row_source import RowSource
 from cryodask.jobs.tomogram_matching.settings import (
     AngleSettings,
     Interval,
@@ -114,7 +115,7 @@ class MatchParameters(Settings):
     write_raw: bool = False
     root: str = "."
 
-    _source: Source = PrivateAttr(default_factory=Source)
+    _source: RowSource = PrivateAttr(default_factory=RowSource)
 
     _symmetry = field_validator("symmetry")(check_symmetry)
     _formats = field_validator("formats", mode="before")(split_formats)
@@ -145,7 +146,7 @@ class MatchParameters(Settings):
         *,
         defaults: Mapping[str, Any] | None = None,
         compat: str | None = None,
-        source: Source | None = None,
+        source: RowSource | None = None,
     ) -> "MatchParameters":
         """Validate a mapping of native keys.
 
@@ -168,7 +169,7 @@ class MatchParameters(Settings):
         """
         from cryodask.jobs.tomogram_matching.checks import check_together, prefer_list
 
-        source = source or Source()
+        source = source or RowSource()
         given = _one_template({key: _plain(value) for key, value in mapping.items()}, source)
         if compat is not None:
             given["compat"] = compat
@@ -186,7 +187,7 @@ class MatchParameters(Settings):
         return parameters
 
     @property
-    def source(self) -> Source:
+    def source(self) -> RowSource:
         """Where these parameters were written."""
         return self._source
 
@@ -282,7 +283,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _one_template(mapping: dict[str, Any], source: Source) -> dict[str, Any]:
+def _one_template(mapping: dict[str, Any], source: RowSource) -> dict[str, Any]:
     """Put the first of `templates` in the place of `template`, and leave a single one out of the list."""
     templates = mapping.get("templates")
     if not isinstance(templates, list | tuple) or not templates:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
-from cryodask.jobs.tomogram_matching.messages import Source
 from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+from cryodask.jobs.tomogram_matching.row_source import RowSource
 from cryodask.picking.thresholds import source_name
 
 # The template alone on the full grid, as the refinement of one particle needs it.
@@ -51,7 +51,7 @@ def reopened_inputs(dataset: xr.Dataset, purpose: str, template: int = 0) -> Mat
         raise InputError(f"{label}: the parameters in the result cannot be read ({reason})") from None
     if dataset.sizes["template"] > 1 or template > 0:
         raise InputError(f"{label}: works for results of one template, this one has several")
-    parameters._source = Source(dialect="star" if dataset.attrs.get("dialect") == "star" else "native")
+    parameters._source = RowSource(dialect="star" if dataset.attrs.get("dialect") == "star" else "native")
     identities = json.loads(dataset.attrs.get("inputs", "{}"))
     for key in ("template", "mask"):
         _check_unchanged(key, identities.get(key), label)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cryodask.errors import InputError
-from cryodask.jobs.tomogram_matching.messages import Source, did_you_mean
+from cryodask.jobs.messages import did_you_mean
 from cryodask.jobs.tomogram_matching.native_dialect import REPLACED, REQUIRED, Row, parse_value, set_key
+from cryodask.jobs.tomogram_matching.row_source import RowSource
 from cryodask.jobs.tomogram_matching.settings import is_unset
 from cryodask.jobs.tomogram_matching.star_columns import (
     IGNORED_COLUMNS,
@@ -59,7 +60,9 @@ def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row
     translate = stopgap_dialect.to_gapstop(rows, path) if stopgap else rows
     if not stopgap:
         _note_tiling(translate)
-    sources = [Source(file=path.name, row=row, line=line, dialect="star") for row, line in enumerate(lines)]
+    sources = [
+        RowSource(file=path.name, row=row, line=line, dialect="star") for row, line in enumerate(lines)
+    ]
     return [
         partial(_read_row, _overridden(cells, overrides), source)
         for cells, source in zip(translate, sources, strict=True)
@@ -95,12 +98,12 @@ def _note_tiling(rows: list[Cells]) -> None:
         log.info("%s is ignored: results do not depend on it", name)
 
 
-def _read_row(cells: Cells, source: Source) -> Row:
+def _read_row(cells: Cells, source: RowSource) -> Row:
     source = replace(source, words=frozenset(cells))
     return to_native(cells, source), STAR_DEFAULTS, source
 
 
-def to_native(cells: Cells, source: Source) -> dict[str, Any]:
+def to_native(cells: Cells, source: RowSource) -> dict[str, Any]:
     """Translate one row to native keys.
 
     Parameters
@@ -134,7 +137,7 @@ def _unset_cell(column: str, value: Any) -> bool:
     return is_unset(value) and not MatchParameters.chooses_none(column, value)
 
 
-def _check_columns(cells: Cells, source: Source) -> None:
+def _check_columns(cells: Cells, source: RowSource) -> None:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
     columns = [*PLAIN_COLUMNS, *TRANSLATED_COLUMNS, *IGNORED_COLUMNS]
@@ -151,7 +154,7 @@ def _check_columns(cells: Cells, source: Source) -> None:
             raise source.error(f"{column} is required")
 
 
-def _translated(given: Cells, source: Source) -> dict[str, Any]:
+def _translated(given: Cells, source: RowSource) -> dict[str, Any]:
     """Return the dotted native keys of the columns whose values GAPSTOP writes in another way."""
     native: dict[str, Any] = {}
     if given.get("anglist_order", "zxz") not in ("zxz", "zzx"):
@@ -166,7 +169,7 @@ def _translated(given: Cells, source: Source) -> dict[str, Any]:
     return {**native, **_noise(given, source), **_cones(given, source)}
 
 
-def _map_format(extension: str, source: Source) -> str:
+def _map_format(extension: str, source: RowSource) -> str:
     suffix = str(extension).lower().lstrip(".")
     if suffix == "rec":
         log.warning("%svol_ext = %s: writing .mrc", source.place, extension)
@@ -176,7 +179,7 @@ def _map_format(extension: str, source: Source) -> str:
     return suffix
 
 
-def _noise(given: Cells, source: Source) -> dict[str, Any]:
+def _noise(given: Cells, source: RowSource) -> dict[str, Any]:
     """Return noise_correction and noise_copies of `noise_corr`: a boolean, or STOPGAP's number of copies."""
     if "noise_corr" not in given:
         return {}
@@ -190,7 +193,7 @@ def _noise(given: Cells, source: Source) -> dict[str, Any]:
     return {"noise_correction": "ratio" if wanted else "none"}
 
 
-def _cones(given: Cells, source: Source) -> dict[str, Any]:
+def _cones(given: Cells, source: RowSource) -> dict[str, Any]:
     """Return the half cone and the in-plane range: increments times iterations; a full circle stays unset."""
     native: dict[str, Any] = {}
     if "angiter" in given:
@@ -206,14 +209,14 @@ def _cones(given: Cells, source: Source) -> dict[str, Any]:
     return native
 
 
-def _iterations(given: Cells, column: str, source: Source) -> int:
+def _iterations(given: Cells, column: str, source: RowSource) -> int:
     count = _read(int, given, column, "an integer >= 1", source)
     if count < 1:
         raise source.error(f"{column} = {given[column]}: expected an integer >= 1")
     return count
 
 
-def _increment(given: Cells, column: str, needed_by: str, source: Source) -> float:
+def _increment(given: Cells, column: str, needed_by: str, source: RowSource) -> float:
     if column not in given:
         if "anglist_name" in given:
             return 180.0
@@ -225,7 +228,7 @@ def _increment(given: Cells, column: str, needed_by: str, source: Source) -> flo
     return step
 
 
-def _read(kind: type[T], given: Cells, column: str, expected: str, source: Source) -> T:
+def _read(kind: type[T], given: Cells, column: str, expected: str, source: RowSource) -> T:
     try:
         return TypeAdapter(kind).validate_python(given[column])
     except ValidationError:

@@ -1,4 +1,4 @@
-"""One-line messages that name the file, the row, the field, its value and what was expected."""
+"""One-line messages that name the file, the field, its value and what was expected."""
 
 import difflib
 import types
@@ -13,30 +13,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from cryodask.errors import InputError
-from cryodask.jobs.tomogram_matching.star_columns import COLUMN_OF_KEY
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where parameters were written: file (empty for a Python call), 0-based row, line, dialect, words."""
+    """Where parameters were written: the name of a file, empty for a Python call."""
 
     file: str = ""
-    row: int = 0
-    line: int | None = None
-    dialect: Literal["star", "native"] = "native"
-    words: frozenset[str] = frozenset()
 
     @property
     def place(self) -> str:
-        """The words that begin a message, e.g. `params.star line 31 (row 0): `."""
-        if not self.file:
-            return ""
-        line = f" line {self.line} (row {self.row})" if self.line is not None else f" row {self.row}"
-        return f"{self.file}{line}: "
+        """The words that begin a message, e.g. `config.yaml: `."""
+        return f"{self.file}: " if self.file else ""
 
     def label(self, key: str) -> str:
-        """Return the user's word for a dotted native key: the column in STAR jobs that do not use the key."""
-        return key if self.dialect == "native" or key in self.words else COLUMN_OF_KEY.get(key, key)
+        """Return the user's word for a dotted key."""
+        return key
 
     def error(self, text: str) -> InputError:
         """Return an InputError whose text begins with the place."""
@@ -53,6 +45,14 @@ class Source:
             yield
         except InputError as error:
             raise self.error(f"{self.label(key)}: {error}") from None
+
+
+class FieldError(ValueError):
+    """What a validator of a whole model raises: the field at fault, its value, what is expected."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(expected)
+        self.field, self.value = field, value
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -76,6 +76,10 @@ def input_error(error: ValidationError, model: type[BaseModel], source: Source) 
         near = did_you_mean(name, _nested_fields(model, keys))
         return source.error(f"unknown key {'.'.join([*keys, name])}{near}")
     cause = finding.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return source.wrong(".".join([*keys, cause.field]), _short(cause.value), str(cause))
+    if finding["input"] is None:
+        return source.error(f"{label} is required, found none")
     expected = str(cause) if cause is not None else f"expected {describe(field, label) or finding['msg']}"
     return source.wrong(key, _short(finding["input"]), expected)
 
