@@ -16,7 +16,6 @@ from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes, pair_spectra, refine_angles
 from cryodask.search.assignment import assign
 from cryodask.search.rounds import Rounds
-from cryodask.search.store import replacing
 
 SHORTLIST = 16  # classes of an image that can be assigned, where there are more than FEW
 FEW = 32
@@ -139,10 +138,8 @@ def run_pass(
 def write_references(population: Population, averages: np.ndarray, offsets: np.ndarray, number: int) -> str:
     """Write the references of a pass for its tasks, and return the file."""
     images = population.images
-    path = Path(images.folder) / f"references_{images.name}_{population.owner}_{number:04d}.npy"
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, images.model.references(averages, offsets), allow_pickle=False)
-    return str(path)
+    name = f"references_{population.owner}_{number:04d}"
+    return images.publish(name, images.model.references(averages, offsets))
 
 
 def score_population(population: Population, classes: Classes, path: str) -> Shortlist:

@@ -78,6 +78,13 @@ class Images:
         """The model of the classification."""
         return read_model(str(Path(self.folder) / "model.npz"))
 
+    def publish(self, name: str, array: np.ndarray) -> str:
+        """Write an array for the tasks of a round, and return its file."""
+        path = Path(self.folder) / f"{self.name}_{name}.npy"
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        return str(path)
+
     def parts(self, population: np.ndarray) -> list[tuple[int, slice]]:
         """Return the chunks that hold a rising list of indices, and the place of their share in it."""
         number = population // self.chunk
