@@ -35,14 +35,18 @@ def sum_classes(
     return total
 
 
-def aligned(coefficients: np.ndarray, frequency: np.ndarray, angle: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+def aligned(
+    coefficients: np.ndarray, frequency: np.ndarray, angle: np.ndarray, mirror: np.ndarray
+) -> np.ndarray:
     """Return coefficients (n, .., c) laid onto their references; `frequency` (c,) is m of the last axis."""
     shape = (len(coefficients),) + (1,) * (coefficients.ndim - 1)
     turned = np.where(np.reshape(mirror, shape), coefficients.conj(), coefficients)
     return (turned * np.exp(1j * frequency * np.reshape(angle, shape))).astype(np.complex64)
 
 
-def laid_back(coefficients: np.ndarray, frequency: np.ndarray, angle: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+def laid_back(
+    coefficients: np.ndarray, frequency: np.ndarray, angle: np.ndarray, mirror: np.ndarray
+) -> np.ndarray:
     """Return coefficients (n, c) of references laid onto their images: the inverse of `aligned`."""
     turned = coefficients * np.exp(-1j * frequency * angle[:, None])
     return np.where(mirror[:, None], turned.conj(), turned).astype(np.complex64)
@@ -75,6 +79,4 @@ def _add(a: np.ndarray, label: np.ndarray, angle: np.ndarray, mirror: np.ndarray
         for r in range(a.shape[1]):
             for m in range(frequencies):
                 re, im = a[i, r, m].real, sign * a[i, r, m].imag
-                total[label[i], r, m] += complex(
-                    re * cosine[m] - im * sine[m], re * sine[m] + im * cosine[m]
-                )
+                total[label[i], r, m] += complex(re * cosine[m] - im * sine[m], re * sine[m] + im * cosine[m])

@@ -57,7 +57,9 @@ class Basis:
 
     def norm(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the norm (n,) float64 of basis coefficients (n, P), both halves of the spectrum counted."""
-        power = np.square(coefficients.real, dtype=np.float64) + np.square(coefficients.imag, dtype=np.float64)
+        power = np.square(coefficients.real, dtype=np.float64) + np.square(
+            coefficients.imag, dtype=np.float64
+        )
         return np.sqrt(power @ self.multiplicity.astype(np.float64))
 
     def dot(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

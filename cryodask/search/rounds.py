@@ -83,7 +83,9 @@ class Rounds:
             ) from error
         except OSError as error:
             if is_disk_full(error):
-                raise ResourceError("the disk is full; free some space and run again with --resume") from error
+                raise ResourceError(
+                    "the disk is full; free some space and run again with --resume"
+                ) from error
             raise
 
 

@@ -52,9 +52,7 @@ def _left_out(
     return np.where(count[:, 0] > 1, score, 0).astype(np.float32)
 
 
-def ridden_scores(
-    population: Population, averages: np.ndarray, offsets: np.ndarray
-) -> np.ndarray:
+def ridden_scores(population: Population, averages: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the best scores (n,) of images that follow references as members do, without a say in them.
 
     Parameters

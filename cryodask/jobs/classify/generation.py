@@ -160,13 +160,16 @@ def tested(
     alike = similarities(population, classes.averages, settings.offsets)
     margin = margins(classes.shortlist, classes.poses.label, alike)
     limits = Thresholds(
-        junk.value, tests.stability.threshold, tests.margin, tests.agreement, tests.rule, settings.least  # type: ignore[arg-type]
+        junk.value,
+        tests.stability.threshold,
+        tests.margin,
+        tests.agreement,
+        tests.rule,
+        settings.least,  # type: ignore[arg-type]
     )
     reason = reasons(classes.poses.label, score, margin, stability, found, limits)
     spreads = class_spreads(population, classes)
-    return Tested(
-        population.indices, classes, score, margin, stability, found, spreads, reason, junk, chosen
-    )
+    return Tested(population.indices, classes, score, margin, stability, found, spreads, reason, junk, chosen)
 
 
 def restricted(classes: Classes, rows: np.ndarray) -> Classes:

@@ -70,11 +70,15 @@ class Model:
         pictures -= pictures[:, self.inside].mean(axis=1)[:, None, None]
         return np.where(self.inside, pictures, 0).astype(np.float32)
 
-    def references(self, averages: np.ndarray, offsets: np.ndarray, cutoff: float | None = None) -> np.ndarray:
+    def references(
+        self, averages: np.ndarray, offsets: np.ndarray, cutoff: float | None = None
+    ) -> np.ndarray:
         """Return class means (K, R, M) as references about each offset (S, 2): (K, S, P) complex64, unit norm."""
         count, shifts = len(averages), len(offsets)
         pictures = self.pictures(averages, cutoff)
-        moved = np.stack([self.grid.coefficients(pictures, np.tile(offset, (count, 1))) for offset in offsets])
+        moved = np.stack(
+            [self.grid.coefficients(pictures, np.tile(offset, (count, 1))) for offset in offsets]
+        )
         weighted = self.weighted(moved.reshape(-1, *self.grid.shape))
         found = self.unit(weighted).reshape(shifts, count, -1)
         return np.ascontiguousarray(found.transpose(1, 0, 2))

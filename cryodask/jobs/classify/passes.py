@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cryodask.jobs.classify.model import STILL
-from cryodask.jobs.classify.poses import Poses, joined, moved_centres
+from cryodask.jobs.classify.poses import FARTHEST, Poses, joined, moved_centres
 from cryodask.jobs.classify.shards import Images, borrowed
 from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes, pair_spectra, refine_angles
@@ -109,6 +109,7 @@ def run_pass(
     offsets: np.ndarray,
     capacity: int,
     number: int,
+    cutoff: float | None = None,
 ) -> Classes:
     """Return the classification after one pass.
 
@@ -123,8 +124,11 @@ def run_pass(
         Most images of a class.
     number : int
         Of the pass, to name its file of references.
+    cutoff : float
+        Low-pass of the references, cycles per pixel; the model's by default.
     """
-    path = write_references(population, classes.averages, offsets, number)
+    references = population.images.model.references(classes.averages, offsets, cutoff)
+    path = population.images.publish(f"references_{population.owner}_{number:04d}", references)
     shortlist = score_population(population, classes, path)
     chosen = assign(shortlist.score, shortlist.ids, classes.count, capacity=capacity)
     rows = np.arange(len(chosen.choice))
@@ -135,17 +139,17 @@ def run_pass(
     return Classes(updated, averages, chosen.prices, shortlist)
 
 
-def write_references(population: Population, averages: np.ndarray, offsets: np.ndarray, number: int) -> str:
-    """Write the references of a pass for its tasks, and return the file."""
-    images = population.images
-    name = f"references_{population.owner}_{number:04d}"
-    return images.publish(name, images.model.references(averages, offsets))
-
-
 def score_population(population: Population, classes: Classes, path: str) -> Shortlist:
     """Return the shortlist of every image."""
     tasks = [
-        (population.images, population.owner, chunk, population.indices[part], classes.poses.centre[part], path)
+        (
+            population.images,
+            population.owner,
+            chunk,
+            population.indices[part],
+            classes.poses.centre[part],
+            path,
+        )
         for chunk, part in population.parts
     ]
     found = population.rounds.map(_score_chunk, tasks)
@@ -179,7 +183,18 @@ def _update(
     """Take the winners' poses in every chunk, and the class means over all."""
     images, owner = population.images, population.owner
     tasks = [
-        (images, owner, chunk, population.indices[p], population.origins[p], poses[p], code[p], path, offsets, count)
+        (
+            images,
+            owner,
+            chunk,
+            population.indices[p],
+            population.origins[p],
+            poses[p],
+            code[p],
+            path,
+            offsets,
+            count,
+        )
         for chunk, p in population.parts
     ]
     parts: list[Poses] = []
@@ -221,6 +236,8 @@ def take_poses(
     code: np.ndarray,
     offsets: np.ndarray,
     origins: np.ndarray,
+    *,
+    farthest: float = FARTHEST,
 ) -> Poses:
     """Return the refined poses of images in their classes; codes below 0 are searched for first."""
     model = images.model
@@ -233,7 +250,7 @@ def take_poses(
     angle, score = refine_angles(spectra, angle, model.table.step)
     centre = poses.centre
     if len(offsets) > 1:
-        centre = moved_centres(centre, origins, offsets[offset], angle, mirror)
+        centre = moved_centres(centre, origins, offsets[offset], angle, mirror, farthest=farthest)
     return Poses(poses.label, angle, mirror, centre, score)
 
 

@@ -60,7 +60,13 @@ def joined(parts: list[Poses]) -> Poses:
 
 
 def moved_centres(
-    centres: np.ndarray, origins: np.ndarray, offsets: np.ndarray, angle: np.ndarray, mirror: np.ndarray
+    centres: np.ndarray,
+    origins: np.ndarray,
+    offsets: np.ndarray,
+    angle: np.ndarray,
+    mirror: np.ndarray,
+    *,
+    farthest: float = FARTHEST,
 ) -> np.ndarray:
     """Return s - M^mu Rot(phi) d, kept within reach of the pre-aligned centres.
 
@@ -71,6 +77,8 @@ def moved_centres(
     offsets : (n, 2)
         d, in the reference's frame.
     angle, mirror : (n,)
+    farthest : float
+        Pixels from the origins, along x and along y.
     """
     moved = centres - turned_vectors(offsets, angle, mirror)
-    return np.clip(moved, origins - FARTHEST, origins + FARTHEST).astype(np.float32)
+    return np.clip(moved, origins - farthest, origins + farthest).astype(np.float32)

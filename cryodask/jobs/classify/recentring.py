@@ -16,7 +16,9 @@ def recentred(population: Population, classes: Classes) -> Classes:
     poses = classes.poses
     drift = turned_back(poses.centre - population.origins, poses.angle, poses.mirror)
     sizes = np.maximum(classes.sizes, 1)
-    mean = np.stack([np.bincount(poses.label, axis, minlength=classes.count) / sizes for axis in drift.T], axis=1)
+    mean = np.stack(
+        [np.bincount(poses.label, axis, minlength=classes.count) / sizes for axis in drift.T], axis=1
+    )
     far = np.hypot(*mean.T) > TOLERATED
     if not far.any():
         return classes

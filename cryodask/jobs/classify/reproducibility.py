@@ -86,7 +86,8 @@ def _view_agreements(population: Population, chosen: Classes, witnesses: list[Cl
 
 def _agree(images: Images, paths: list[str], poses: list[Poses]) -> np.ndarray:
     drawn = [
-        drawn_into(images, np.load(path), own, poses[0].centre) for path, own in zip(paths, poses, strict=True)
+        drawn_into(images, np.load(path), own, poses[0].centre)
+        for path, own in zip(paths, poses, strict=True)
     ]
     return np.stack([images.model.basis.dot(drawn[0], other) for other in drawn[1:]])
 

@@ -20,7 +20,7 @@ from cryodask.jobs.classify.spread import Spread, class_spreads, similarities
 STRICT_BEFORE = 4  # passes of the opening with slack capacity
 SETTLING, TRIAL, CLOSING, REOPENING = 2, 4, 4, 4  # passes of each block
 LEAST_GAIN = 1e-3  # of the objective, for a trial to be kept
-LEAST_RISE = 0.002  # of the objective over a stage, relative, for another stage
+LEAST_RISE = 0.002  # of the objective by the trials of a stage, relative, for another stage
 WIDEST, ALIKE = 4, 4  # classes and pairs that trials combine
 MOST_REFILLS = 3
 
@@ -39,6 +39,8 @@ class RunSettings:
         Largest class over the mean, less 1, in the last passes.
     passes, trials, stages : int
     offsets : (S, 2)
+    cutoffs : tuple of float
+        Low-pass of the references in successive passes, the last one kept; empty for the model's own.
     seed, generation, number : int
     """
 
@@ -50,6 +52,7 @@ class RunSettings:
     trials: int
     stages: int
     offsets: np.ndarray
+    cutoffs: tuple[float, ...]
     seed: int
     generation: int
     number: int
@@ -73,7 +76,7 @@ class RunState:
     tried : tuple of (k, a, b)
         Splits of k and merges of a and b without success since the last one with.
     before : float
-        Objective at the end of the stage before.
+        Objective before the first trial of the stage.
     moved : float
         Share of images that changed their class in the last pass.
     """
@@ -88,7 +91,7 @@ class RunState:
     accepted: int = 0
     refills: int = 0
     tried: tuple[tuple[int, int, int], ...] = ()
-    before: float = -math.inf
+    before: float = 0.0
     moved: float = 1.0
 
 
@@ -125,6 +128,9 @@ class Run:
             offsets=pass_offsets(self.settings.offsets, state.step, length - 1),
             capacity=capacity,
             number=state.passes,
+            cutoff=cutoffs[min(state.passes, len(cutoffs) - 1)]
+            if (cutoffs := self.settings.cutoffs)
+            else None,
         )
         moved = float((classes.poses.label != state.classes.poses.label).mean())
         classes = recentred(self.population, classes)
@@ -147,6 +153,7 @@ class Run:
         if state.block == "opening" and state.stage == 1:
             return self._refilled(replace(state, block="settling"))
         if state.block in ("opening", "settling"):
+            state = replace(state, before=state.classes.objective)
             return self._begin_trial(self._refilled(state))
         if state.block == "trial":
             return self._begin_trial(self._judged(state))
@@ -197,7 +204,9 @@ class Run:
         if not len(small) or self.settings.classes < 2:
             return state
         ratios = [s.ratio for s in self._look(state.classes)[0]]
-        wide = [int(k) for k in np.argsort(-np.array(ratios), kind="stable") if ratios[k] > 0 and k not in small]
+        wide = [
+            int(k) for k in np.argsort(-np.array(ratios), kind="stable") if ratios[k] > 0 and k not in small
+        ]
         averages = state.classes.averages.copy()
         for k, source in zip(small, wide, strict=False):
             averages[source], averages[k] = self._spreads[1][source].halves  # type: ignore[misc]
@@ -207,13 +216,10 @@ class Run:
         refilled = self._refilled(state)
         if refilled is not state and state.refills < MOST_REFILLS:
             return replace(refilled, block="settling", refills=state.refills + 1)
-        objective = state.classes.objective
-        risen = objective - state.before > LEAST_RISE * abs(state.before)
-        if state.stage >= self.settings.stages or (math.isfinite(state.before) and not risen):
+        risen = state.classes.objective - state.before > LEAST_RISE * abs(state.before)
+        if state.stage >= self.settings.stages or not risen:
             return replace(state, block="done")
-        return replace(
-            state, block="opening", stage=state.stage + 1, trials=0, tried=(), before=objective
-        )
+        return replace(state, block="opening", stage=state.stage + 1, trials=0, tried=())
 
 
 def next_trial(

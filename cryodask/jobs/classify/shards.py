@@ -36,12 +36,15 @@ class Images:
         First word of the files' names.
     count, chunk : int
         Number of images, and of those in one chunk.
+    model_name : str
+        File of the model in the folder.
     """
 
     folder: str
     name: str
     count: int
     chunk: int
+    model_name: str = "model.npz"
 
     @property
     def chunks(self) -> int:
@@ -76,7 +79,7 @@ class Images:
     @property
     def model(self) -> Model:
         """The model of the classification."""
-        return read_model(str(Path(self.folder) / "model.npz"))
+        return read_model(str(Path(self.folder) / self.model_name))
 
     def publish(self, name: str, array: np.ndarray) -> str:
         """Write an array for the tasks of a round, and return its file."""
