@@ -67,7 +67,7 @@ def turned_back(vectors: np.ndarray, angle: np.ndarray, mirror: np.ndarray) -> n
 
 
 @numba.njit(fastmath=True, **JIT)
-def _add(a: np.ndarray, label: np.ndarray, angle: np.ndarray, mirror: np.ndarray, total: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _add(a: np.ndarray, label: np.ndarray, angle: np.ndarray, mirror: np.ndarray, total: np.ndarray) -> None:
     frequencies = a.shape[2]
     cosine, sine = np.empty(frequencies), np.empty(frequencies)
     for i in range(a.shape[0]):

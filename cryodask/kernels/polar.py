@@ -1,9 +1,9 @@
 """Images as Fourier coefficients on rings about a movable centre, and back.
 
 A[r, m] = T^-1/2 sum_t sqrt(r) I(c + s + r e^(i theta_t)) e^(-i m theta_t): a rotation of the image by phi
-multiplies the coefficients by e^(-i m phi), the mirror y -> -y conjugates them (Penczek, Radermacher and Frank
-1992, "Three-dimensional reconstruction of single particles embedded in ice"). Every image is transformed by
-itself in a fixed order, so that its coefficients do not depend on the images beside it.
+multiplies the coefficients by e^(-i m phi), the mirror y -> -y conjugates them (Penczek, Radermacher and
+Frank 1992, "Three-dimensional reconstruction of single particles embedded in ice"). Every image is
+transformed by itself in a fixed order: its coefficients do not depend on the images beside it.
 """
 
 from dataclasses import dataclass
@@ -115,7 +115,9 @@ def _as_complex(parts: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(fastmath=True, **JIT)
-def _sample_ring(image: np.ndarray, x: np.ndarray, y: np.ndarray, cx: float, cy: float, ring: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _sample_ring(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, cx: float, cy: float, ring: np.ndarray
+) -> None:
     """Fill a ring with bilinear samples; 0 outside the box."""
     edge = image.shape[0] - 1
     for t in range(ring.size):
@@ -131,7 +133,7 @@ def _sample_ring(image: np.ndarray, x: np.ndarray, y: np.ndarray, cx: float, cy:
 
 
 @numba.njit(fastmath=True, **JIT)
-def _ring_spectrum(ring: np.ndarray, weight: float, waves: np.ndarray, out: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _ring_spectrum(ring: np.ndarray, weight: float, waves: np.ndarray, out: np.ndarray) -> None:
     """Transform one ring, samples at theta and -theta folded together."""
     samples, half = ring.size, ring.size // 2
     cosine, sine = waves[0], waves[1]
@@ -149,14 +151,14 @@ def _ring_spectrum(ring: np.ndarray, weight: float, waves: np.ndarray, out: np.n
 
 
 @numba.njit(fastmath=True, **JIT)
-def _transform(  # type: ignore[no-untyped-def] # noqa: ANN202
+def _transform(
     images: np.ndarray,
     centres: np.ndarray,
     places: np.ndarray,
     weights: np.ndarray,
     waves: np.ndarray,
     out: np.ndarray,
-):
+) -> None:
     middle = np.float32(images.shape[1] // 2)
     ring = np.empty(places.shape[2], np.float32)
     for i in range(images.shape[0]):
@@ -167,7 +169,7 @@ def _transform(  # type: ignore[no-untyped-def] # noqa: ANN202
 
 
 @numba.njit(fastmath=True, **JIT)
-def _paint(rings: np.ndarray, steps: np.ndarray, pictures: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _paint(rings: np.ndarray, steps: np.ndarray, pictures: np.ndarray) -> None:
     """Interpolate rings (n, r, t) at the pixels, linearly in radius and angle."""
     count, samples, box = rings.shape[1], rings.shape[2], pictures.shape[1]
     first, last, step = steps[0], steps[1], steps[2]

@@ -6,8 +6,8 @@ With x the coefficients of an image and y those of a reference in the steerable 
     c'(phi) = sum_m k_m Re(e^(i m phi) sum_p conj(x_mp) conj(y_mp))   mirrored (y -> -y)
 
 k_0 = 1 and k_m = 2 else. Both come from the same four real products. The even and odd parts E and O over an
-angle give c(+-phi) = E -+ O, so the best of the two is E + |O|; frequencies of even and odd m apart give phi and
-180 - phi at once. 16 images go through the vector lanes, references one after the other: nothing is written
+angle give c(+-phi) = E -+ O, so the best of the two is E + |O|; even and odd m apart give phi and 180 - phi
+at once. 16 images go through the vector lanes, references one after the other: nothing is written
 but the winner.
 """
 
@@ -101,7 +101,7 @@ def correlate(
 
 
 @numba.njit(**JIT)
-def _products(x: np.ndarray, y: np.ndarray, starts: np.ndarray, g: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _products(x: np.ndarray, y: np.ndarray, starts: np.ndarray, g: np.ndarray) -> None:
     """Write Re and Im of x conj(y), then of conj(x) conj(y), summed per frequency: g (m, 4, 16)."""
     size = y.shape[1]
     flat, out = x.reshape(-1), g.reshape(-1)
@@ -121,7 +121,7 @@ def _products(x: np.ndarray, y: np.ndarray, starts: np.ndarray, g: np.ndarray): 
 
 
 @numba.njit(**JIT)
-def _scan(g: np.ndarray, waves: np.ndarray, best: np.ndarray, place: np.ndarray, offset: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _scan(g: np.ndarray, waves: np.ndarray, best: np.ndarray, place: np.ndarray, offset: int) -> None:
     """Raise best (16,) and place (16,) by one reference: all angles of both mirrors."""
     flat = g.reshape(-1)
     last = 2 * (waves.shape[1] - 1)
@@ -154,14 +154,14 @@ def _scan(g: np.ndarray, waves: np.ndarray, best: np.ndarray, place: np.ndarray,
 
 
 @numba.njit(**JIT)
-def _correlate(  # type: ignore[no-untyped-def] # noqa: ANN202
+def _correlate(
     images: np.ndarray,
     references: np.ndarray,
     starts: np.ndarray,
     waves: np.ndarray,
     score: np.ndarray,
     code: np.ndarray,
-):
+) -> None:
     g = np.empty((waves.shape[2], 4, LANES), np.float32)
     best, place = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     for block in range(images.shape[0]):
@@ -189,7 +189,9 @@ def pair_spectra(images: np.ndarray, references: np.ndarray, mirror: np.ndarray,
 
 
 @numba.njit(fastmath=True, **JIT)
-def _pair_spectra(x: np.ndarray, y: np.ndarray, mirror: np.ndarray, starts: np.ndarray, out: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _pair_spectra(
+    x: np.ndarray, y: np.ndarray, mirror: np.ndarray, starts: np.ndarray, out: np.ndarray
+) -> None:
     for i in range(x.shape[0]):
         sign = np.float32(-1.0) if mirror[i] else np.float32(1.0)
         for m in range(starts.size - 1):
@@ -225,7 +227,9 @@ def refine_angles(spectra: np.ndarray, angles: np.ndarray, step: float) -> tuple
 
 
 @numba.njit(fastmath=True, **JIT)
-def _refine(spectra: np.ndarray, angles: np.ndarray, step: float, refined: np.ndarray, score: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _refine(
+    spectra: np.ndarray, angles: np.ndarray, step: float, refined: np.ndarray, score: np.ndarray
+) -> None:
     for i in range(angles.size):
         angle, best = angles[i], -1e30
         for level in range(3):

@@ -124,7 +124,7 @@ def _eigen(c: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @numba.njit(fastmath=True, **JIT)
-def _project(rings: np.ndarray, starts: np.ndarray, profiles: np.ndarray, out: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _project(rings: np.ndarray, starts: np.ndarray, profiles: np.ndarray, out: np.ndarray) -> None:
     for i in range(rings.shape[0]):
         for m in range(starts.size - 1):
             for p in range(starts[m], starts[m + 1]):
@@ -136,7 +136,7 @@ def _project(rings: np.ndarray, starts: np.ndarray, profiles: np.ndarray, out: n
 
 
 @numba.njit(fastmath=True, **JIT)
-def _add_covariance(rings: np.ndarray, total: np.ndarray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _add_covariance(rings: np.ndarray, total: np.ndarray) -> None:
     count = rings.shape[1]
     re, im = np.empty(count), np.empty(count)
     for i in range(rings.shape[0]):

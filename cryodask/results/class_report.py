@@ -60,15 +60,15 @@ def _montage(dataset: xr.Dataset, table: pd.DataFrame) -> str:
     by_order = np.argsort(table["order"].to_numpy())
     name = "class_average" if "class_average" in dataset else "working_average"
     labels = []
-    for row in table.iloc[by_order].itertuples():
-        resolution = f" · {row.resolution:.1f} Å" if np.isfinite(row.resolution) else ""
-        first = f"{table['class'].iloc[row.Index]}: {row.size}{resolution}"
-        agreement = f" · {row.agreement:.2f}" if np.isfinite(row.agreement) else ""
-        labels.append(f"{first}\n{row.pixel_error:.2f} px{agreement}")
+    for row in table.iloc[by_order].to_dict("records"):
+        resolution = f" · {row['resolution']:.1f} Å" if np.isfinite(row["resolution"]) else ""
+        agreement = f" · {row['agreement']:.2f}" if np.isfinite(row["agreement"]) else ""
+        first = f"{row['class']}: {row['size']}{resolution}"
+        labels.append(f"{first}\n{row['pixel_error']:.2f} px{agreement}")
     figure = montage(dataset[name].values[by_order], labels, columns=min(8, max(3, len(by_order))))
     caption = (
-        "In order of similarity. Below each: its number, its particles and its resolution (FRC 0.5); its pixel "
-        "error over restarts and the mean agreement of independent runs."
+        "In order of similarity. Below each: its number, particles and resolution (FRC 0.5); its pixel error "
+        "over restarts and the mean agreement of independent runs."
     )
     return figure_block(Picture("Class averages", caption, figure))
 

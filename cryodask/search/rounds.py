@@ -23,7 +23,7 @@ R = TypeVar("R")
 AHEAD = 8  # tasks beyond two a slot that wait with the scheduler
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """Another thread of the job failed, or the user stopped it."""
 
 
@@ -74,12 +74,12 @@ class Rounds:
     def _result(self, future: "Future[R]") -> R:
         if self.stop.is_set():
             future.cancel()
-            raise Interrupted
+            raise StoppedError
         try:
             return future.result()
         except CancelledError as error:
             raise ClusterError(
-                "the cluster dropped the tasks (connection lost or workers shut down); run again with --resume"
+                "the cluster dropped the tasks (connection lost, workers shut down); run again with --resume"
             ) from error
         except OSError as error:
             if is_disk_full(error):

@@ -75,7 +75,9 @@ def assemble(count: int, usable: np.ndarray, outcomes: list[Outcome], runs: int)
         run_class[:, rows] = outcome.run_label
         numbers, kept = _numbered(outcome, first)
         for name, values in _columns(outcome, numbers, generation).items():
-            images.iloc[rows, images.columns.get_loc(name)] = values  # type: ignore[call-overload]
+            column = images[name].to_numpy(copy=True)
+            column[rows] = values
+            images[name] = column
         averages.append(outcome.averages[kept])
         tables.append(_class_rows(outcome, kept, generation))
         first += len(kept)

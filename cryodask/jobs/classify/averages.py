@@ -92,7 +92,7 @@ def _transfer(
 
 
 def laid_on_reference(image: np.ndarray, centre: np.ndarray, angle: float, mirror: bool) -> np.ndarray:
-    """Return an image (n, n) turned and moved onto its reference by a cubic spline: I(c + s + M^mu Rot(phi) x)."""
+    """Return an image (n, n) laid onto its reference by a cubic spline: I(c + s + M^mu Rot(phi) x)."""
     middle = np.full(2, image.shape[0] // 2, np.float64)
     axes = turned_vectors(np.eye(2), np.full(2, angle), np.full(2, mirror))  # images of x and y
     matrix = axes.T[::-1, ::-1]  # in (y, x)

@@ -128,7 +128,7 @@ def read_outcome(path: Path) -> Outcome:
 
 
 def outcome_of(population: np.ndarray, runs: list[Classes], chosen: int, screened: Screened) -> Outcome:
-    """Return the outcome of a generation without accepted classes: images are noise or in too small a class."""
+    """Return the outcome of a generation without accepted classes: images are noise or in small classes."""
     best, n = runs[chosen], len(population)
     nothing = np.full(n, np.nan, np.float32)
     none = np.zeros(0, np.float32)

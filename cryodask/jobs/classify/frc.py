@@ -1,6 +1,7 @@
 """Correlation of two images by rings in Fourier space, and where it falls below a value.
 
-Saxton and Baumeister (1982), "The correlation averaging of a regularly arranged bacterial cell envelope protein".
+Saxton and Baumeister (1982), "The correlation averaging of a regularly arranged bacterial cell envelope
+protein".
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ def shell_sums(values: np.ndarray, box: int) -> np.ndarray:
 
 
 def ring_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the Fourier ring correlation of two images (n, n), rings 0 .. n//2; 0 where there is no power."""
+    """Return the ring correlation of two images (n, n), rings 0 .. n//2; 0 where there is no power."""
     a, b = scipy.fft.rfft2(first.astype(np.float64)), scipy.fft.rfft2(second.astype(np.float64))
     box = first.shape[0]
     joint = shell_sums((a * b.conj()).real, box)

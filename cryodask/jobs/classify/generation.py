@@ -1,4 +1,4 @@
-"""One generation: independent runs, the best of them consolidated without noise, and what the tests leave of it."""
+"""One generation: the best of independent runs consolidated without noise, and what the tests leave of it."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryodask.jobs.classify.acceptance import Reason, Thresholds, reasons
+from cryodask.jobs.classify.acceptance import Reason, Rule, Thresholds, reasons
 from cryodask.jobs.classify.evidence import (
     JunkThreshold,
     junk_threshold,
@@ -40,7 +40,7 @@ class Tests:
     junk_rate: float
     margin: float
     agreement: float
-    rule: str
+    rule: Rule
     stability: StabilitySettings
 
 
@@ -138,7 +138,7 @@ def consolidated(
     return classes
 
 
-def tested(
+def apply_tests(
     population: Population,
     classes: Classes,
     witnesses: list[Classes],
@@ -146,7 +146,7 @@ def tested(
     settings: RunSettings,
     tests: Tests,
     chosen: int,
-    tell: Callable[[str], None] = lambda what: None,
+    tell: Callable[[str], None],
 ) -> Tested:
     """Apply every test to consolidated classes."""
     tell("junk")
@@ -165,7 +165,7 @@ def tested(
         tests.margin,
         tests.agreement,
         tests.rule,
-        settings.least,  # type: ignore[arg-type]
+        settings.least,
     )
     reason = reasons(classes.poses.label, score, margin, stability, found, limits)
     spreads = class_spreads(population, classes)

@@ -20,14 +20,14 @@ from cryodask.jobs.classify.checkpoints import (
     write_state,
 )
 from cryodask.jobs.classify.evidence import junk_threshold, ridden_scores
-from cryodask.jobs.classify.generation import Tests, consolidated, restricted, screen, tested
+from cryodask.jobs.classify.generation import Tests, apply_tests, consolidated, restricted, screen
 from cryodask.jobs.classify.model import offset_grid
 from cryodask.jobs.classify.parameters import ClassifyParameters
 from cryodask.jobs.classify.passes import Classes, Population
 from cryodask.jobs.classify.run import Run, RunSettings, RunState
 from cryodask.jobs.classify.shards import Images
 from cryodask.jobs.classify.stability import StabilitySettings
-from cryodask.search.rounds import Interrupted, Rounds
+from cryodask.search.rounds import Rounds, StoppedError
 from cryodask.search.store import write_json
 
 Listener = Callable[[dict[str, Any]], None]
@@ -121,7 +121,7 @@ def _run_generation(search: Search, number: int, rows: np.ndarray, size: int) ->
     if classes is None:
         return outcome
     witnesses = [restricted(r, screened.kept) for i, r in enumerate(runs) if i != chosen]
-    found = tested(
+    found = apply_tests(
         quiet,
         classes,
         witnesses,
@@ -204,8 +204,8 @@ def _all_runs(
 def _cause(futures: list[Any], error: BaseException) -> BaseException:
     """Return the error that stopped the others, not that they were stopped."""
     found = [f.exception() for f in futures if f.done() and f.exception() is not None]
-    causes = [each for each in found if not isinstance(each, Interrupted)]
-    return causes[0] if isinstance(error, Interrupted) and causes else error
+    causes = [each for each in found if not isinstance(each, StoppedError)]
+    return causes[0] if isinstance(error, StoppedError) and causes else error
 
 
 def _one_run(search: Search, generation: int, rows: np.ndarray, settings: RunSettings) -> Classes:

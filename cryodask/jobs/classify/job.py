@@ -15,7 +15,7 @@ from cryodask.io.image_stacks import ImagePlaces
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.assembled import Assembled, assemble
-from cryodask.jobs.classify.averages import full_average
+from cryodask.jobs.classify.averages import FullAverage, full_average
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
@@ -243,7 +243,7 @@ def _pictures(
     model, p = search.particles.model, job.parameters
     sizes = found.classes["size"].to_numpy() if len(found.classes) else np.zeros(0, np.int64)
     working = np.zeros((0, model.box, model.box), np.float32)
-    full = [] if p.averages == "full" else None
+    full: list[FullAverage] | None = [] if p.averages == "full" else None
     if not len(sizes):
         return Pictures(working, full, _by_number(0))
     working = model.grid.images(found.averages, model.box)

@@ -73,7 +73,7 @@ class Model:
     def references(
         self, averages: np.ndarray, offsets: np.ndarray, cutoff: float | None = None
     ) -> np.ndarray:
-        """Return class means (K, R, M) as references about each offset (S, 2): (K, S, P) complex64, unit norm."""
+        """Return class means (K, R, M) about each offset (S, 2) as references (K, S, P) of unit norm."""
         count, shifts = len(averages), len(offsets)
         pictures = self.pictures(averages, cutoff)
         moved = np.stack(

@@ -21,7 +21,7 @@ class Chain:
     order : (C,) int
         Classes in chain order.
     angle, mirror : (C,)
-        Of the class at each place of the chain: the class is the chain's frame rotated by angle, then mirrored.
+        Of each place of the chain: the class is the chain's frame rotated by angle, then mirrored.
     shift : (C, 2)
         Its centre in the class's frame, working pixels, x y.
     """
@@ -106,7 +106,7 @@ def _accumulated(
     moved = -turned_vectors(offsets[offset], angle, mirror)
     angles, mirrors, shifts = [0.0], [False], [np.zeros(2)]
     for a, m, s in zip(angle, mirror, moved, strict=True):
-        # the class is its neighbour rotated by a and mirrored by m about s; the neighbour likewise of the frame
+        # a class is its neighbour rotated by a and mirrored by m about s; that one likewise of the frame
         turn = np.array([a]), np.array([m])
         shifts.append(s + turned_vectors(shifts[-1][None], *turn)[0])
         angles.append(angles[-1] + (-a if mirrors[-1] else a))

@@ -66,7 +66,8 @@ def prealign(population: Population, tell: Callable[[str], None]) -> Prealignmen
     farthest = float((model.box - 2 * (model.grid.last + 1)) // 2)
     poses = first_poses(population.origins)
     sums = _round(population, poses, None, STILL, farthest)[1]
-    rows, pictures = [], []
+    rows: list[tuple[int, int, int, float, float]] = []
+    pictures: list[np.ndarray] = []
     average = sums.sum(axis=0) / count
     cutoff = model.cutoff
     for reach, step in steps(model.box, model.grid.last):
@@ -95,7 +96,7 @@ def prealign(population: Population, tell: Callable[[str], None]) -> Prealignmen
 def _is_better(
     population: Population, poses: Poses, average: np.ndarray, cutoff: float, farthest: float
 ) -> bool:
-    """Say whether the final average fits the images better about their new centres than about the old ones."""
+    """Say whether the final average fits images better about their new centres than about the old."""
     references = population.images.model.references(average[None].astype(np.complex64), STILL, cutoff)
     fits = [
         _round(population, first_poses(centres), references, STILL, farthest)[0].score.mean(dtype=np.float64)
@@ -174,7 +175,7 @@ def _centred(model: Model, average: np.ndarray) -> np.ndarray:
     spectra = scipy.fft.rfft2(pictures * model.inside)
     correlation = scipy.fft.fftshift(scipy.fft.irfft2(spectra[0] * spectra[1].conj(), s=pictures.shape[1:]))
     y, x = np.unravel_index(correlation.argmax(), correlation.shape)
-    offset = np.array([_peak(correlation[y], x), _peak(correlation[:, x], y)]) - model.box // 2
+    offset = np.array([_peak(correlation[y], int(x)), _peak(correlation[:, x], int(y))]) - model.box // 2
     return model.grid.coefficients(pictures[:1], offset[None])[0].astype(np.complex128)
 
 

@@ -88,7 +88,6 @@ def optics_of(table: pd.DataFrame, pixel_size: float) -> tuple[ImageCtf, ...]:
     values = table[[*names, "b_factor"]].copy()
     for name, value in {"defocus_angle": 0.0, "phase_shift": 0.0, "b_factor": 0.0}.items():
         values[name] = values[name].fillna(value)
-    values = values.to_numpy(np.float64)
     return tuple(
         ImageCtf(
             pixel_size=pixel_size,
@@ -101,7 +100,7 @@ def optics_of(table: pd.DataFrame, pixel_size: float) -> tuple[ImageCtf, ...]:
             phase_shift=phase,
             b_factor=b,
         )
-        for u, v, angle, voltage, cs, contrast, phase, b in values
+        for u, v, angle, voltage, cs, contrast, phase, b in values.to_numpy(np.float64)
     )
 
 
@@ -204,7 +203,7 @@ def _scale_particles(
     if not usable.all():
         rows = np.flatnonzero(~usable) + 1
         tell(
-            f"{len(rows)} images go to junk: the noise around them is beyond 3 times or below a third of their "
+            f"{len(rows)} images go to junk: the noise around them is over 3 times or below a third of their "
             f"optics group's (rows {', '.join(map(str, rows[:5]))}{' ..' if len(rows) > 5 else ''})"
         )
     images.publish("scale", scale)
@@ -262,7 +261,7 @@ def _covariance(
     images: Images, grid: PolarGrid, indices: np.ndarray, centres: np.ndarray, rounds: Rounds
 ) -> np.ndarray:
     tasks = [(images, grid, indices[part], centres[part]) for _, part in images.parts(indices)]
-    total = 0.0
+    total: np.ndarray | float = 0.0
     for sums in rounds.each(_covariance_chunk, tasks):
         total = total + sums
     return np.asarray(total) / len(indices)

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and on what they are for, never on the order in which work is done."""
+"""Random numbers that depend on the seed and on what they are for, never on the order of the work."""
 
 from enum import IntEnum
 

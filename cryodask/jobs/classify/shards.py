@@ -1,10 +1,11 @@
 """Working images in chunks on disk, and the coefficients that a process keeps of them.
 
-A chunk is one file, written whole. Its borders follow from the number of images alone. Coefficients are a pure
-function of an image and its centre, so a process may keep or forget them: only images whose centre moved since
-the last pass are transformed again.
+A chunk is one file, written whole. Its borders follow from the number of images alone. Coefficients are a
+pure function of an image and its centre, so a process may keep or forget them: only images whose centre moved
+since the last pass are transformed again.
 """
 
+import itertools
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,7 @@ class Images:
         """Return the chunks that hold a rising list of indices, and the place of their share in it."""
         number = population // self.chunk
         borders = np.searchsorted(number, np.arange(self.chunks + 1))
-        spans = enumerate(zip(borders[:-1], borders[1:], strict=True))
+        spans = enumerate(itertools.pairwise(borders))
         return [(k, slice(int(a), int(b))) for k, (a, b) in spans if b > a]
 
 
@@ -141,7 +142,7 @@ class _Kept:
             return self.entries.pop(key, None)
 
     def give(self, key: tuple[str, str, str, int], entry: Coefficients) -> None:
-        """Keep an entry if it fits beside those in use; a cyclic reader would drive out all of them in turn."""
+        """Keep an entry if it fits beside those in use: a cyclic reader would drive out all in turn."""
         with self.lock:
             entry.used = self.clock
             stale = self.clock - 4 * len(self.entries) - 64

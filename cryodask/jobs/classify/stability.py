@@ -1,7 +1,7 @@
 """Alignment stability: members of a class aligned anew from random poses, and how far the results differ.
 
-Yang, Fang, Chittuluru, Asturias and Penczek (2012), "Iterative stable alignment and clustering of 2D transmission
-electron microscope images".
+Yang, Fang, Chittuluru, Asturias and Penczek (2012), "Iterative stable alignment and clustering of 2D
+transmission electron microscope images".
 """
 
 from dataclasses import dataclass
@@ -83,8 +83,8 @@ def class_stability(population: Population, classes: Classes, settings: Stabilit
     for k, poses in population.rounds.each(_align_class, tasks):
         found.setdefault(k, []).extend(poses)
     radius = population.images.model.grid.last
-    for k, restarts in found.items():
-        own_error = pixel_errors(restarts, radius, settings.threshold)
+    for k, aligned in found.items():
+        own_error = pixel_errors(aligned, radius, settings.threshold)
         same = np.isfinite(own_error)
         error[members[k]], rate[k] = own_error, same.mean()
         mean[k] = np.sqrt(np.square(own_error[same]).mean()) if same.any() else np.inf
