@@ -68,7 +68,10 @@ ABSENT = {
     "compat": "ISAC2's own procedure",
     "search": "exhaustive angles",
 }
-FIXED = {"iter_reali": "0: stability is tested once, on the chosen run", "center_method": "0: no centring first"}
+FIXED = {
+    "iter_reali": "0: stability is tested once, on the chosen run",
+    "center_method": "0: no centring first",
+}
 WITHOUT_EFFECT = ("gpu_devices", "gpu_memory_use", "gpu_class_limit", "restart_section")
 FLAGS_WITHOUT_EFFECT = ("gpu_info", "new", "use_latest_master_directory")
 
@@ -91,7 +94,9 @@ def _only_zero(context: click.Context, option: click.Parameter, value: float | N
 
 def _no_effect(context: click.Context, option: click.Parameter, value: Any) -> None:
     if value not in (None, False) and option.name is not None:
-        note = "classes are made on the CPU" if option.name.startswith("gpu") else "belongs to another program"
+        note = (
+            "classes are made on the CPU" if option.name.startswith("gpu") else "belongs to another program"
+        )
         click.echo(f"cryodask: note: --{option.name} has no effect: {note}", err=True)
 
 
@@ -273,9 +278,9 @@ def _print_cost(cost: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(cost, indent=1))
         return
     click.echo(
-        f"{cost['images']} images, {cost['classes']} classes, {cost['runs']} runs of {cost['passes']} passes: "
-        f"{cost['triples']:.2e} correlations, about {cost['core_seconds']:.0f} s of one core for the first "
-        f"stage; {cost['memory_bytes'] / 2**20:.0f} MiB a worker, {cost['disk_bytes'] / 2**20:.0f} MiB of disk"
+        f"{cost['images']} images, {cost['classes']} classes, {cost['runs']} runs of {cost['passes']} passes; "
+        f"first stage: {cost['triples']:.2e} correlations, about {cost['core_seconds']:.0f} s of one core; "
+        f"{cost['memory_bytes'] / 2**20:.0f} MiB a worker, {cost['disk_bytes'] / 2**20:.0f} MiB of disk"
     )
     click.echo("nothing was started")
 

@@ -20,7 +20,10 @@ from cryodask.errors import CryodaskError, ResourceError
 VERBS = {
     "demo": "Simulate a tomogram, match it, pick, and compare with the truth.",
     "match-tomogram": "Search tomograms for a template.",
+    "match-micrograph": "Search micrographs for a template.",
     "pick": "Turn score maps into a particle table.",
+    "classify": "Sort a stack of particles into validated classes.",
+    "select": "Write the particles of chosen classes.",
     "config": "Write, check, show and convert parameter files.",
     "batch-params": "Repeat a parameter row for many tomograms.",
     "generate-angles": "Write a list of rotations.",

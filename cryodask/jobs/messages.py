@@ -100,7 +100,9 @@ def describe(field: FieldInfo | None, label: str) -> str:
         return _within(_bounds([*field.metadata, *_annotations(field.annotation)]), kind, label)
     lengths = [len(get_args(option)) for option in options if get_origin(option) is tuple]
     number = f"a list of {lengths[0]} numbers" if lengths else ""
-    return " or ".join(filter(None, ["a name" if str in options else "", number]))
+    model = _nested_model(field.annotation)
+    mapping = f"a mapping of {', '.join(model.model_fields)}" if model is not None else ""
+    return " or ".join(filter(None, ["a name" if str in options else "", number, mapping]))
 
 
 def _within(bounds: dict[str, str], kind: str, label: str) -> str:

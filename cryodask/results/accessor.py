@@ -1,5 +1,6 @@
 """The `.cryo` accessor of xarray datasets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,33 @@ class CryoAccessor:
         labels = [f"{k + 1}: {self._dataset['size'].values[k]}" for k in order]
         return montage(self._dataset[name].values[order], labels)
 
+    def to_leopard_em(self) -> dict[str, Any]:
+        """Return the maps of a micrograph match under the names of Leopard-EM's core function.
+
+        Returns
+        -------
+        dict
+            Arrays (y, x) and counts: `mip`, `scaled_mip`, `best_phi`, `best_global_index`,
+            `correlation_variance` (the standard deviation, as there), ...
+        """
+        from cryodask.results.leopard_em import leopard_em_maps
+
+        return leopard_em_maps(self._dataset)
+
+    def write_mrc(self, paths: Mapping[str, str | Path]) -> None:
+        """Write maps of a micrograph match as MRC files with pixel size and origin.
+
+        Parameters
+        ----------
+        paths
+            Files by the keys of Leopard-EM's configuration: `mip_path`, `scaled_mip_path`,
+            `correlation_average_path`, `correlation_variance_path`, `orientation_psi_path`,
+            `orientation_theta_path`, `orientation_phi_path`, `relative_defocus_path`.
+        """
+        from cryodask.results.leopard_em import write_maps
+
+        write_maps(self._dataset, paths)
+
     def pick(self, **options: Any) -> pd.DataFrame:
         """Return the particle table; options are those of `cryodask.pick`."""
         from cryodask.picking.pick import pick
@@ -95,8 +123,17 @@ def open_result(path: str | Path) -> xr.Dataset:
         Where there is none, or its address is not reached in three tries.
     """
     if is_url(path):
-        return open_dataset(str(path))
+        return _complete(open_dataset(str(path)))
     if not Path(path).is_dir():
         raise InputError(f"{path}: no such result")
     inner = Path(path) / "result.zarr"
-    return xr.open_zarr(inner if inner.is_dir() else path, consolidated=False)
+    return _complete(xr.open_zarr(inner if inner.is_dir() else path, consolidated=False))
+
+
+def _complete(dataset: xr.Dataset) -> xr.Dataset:
+    """Add what is looked up when it is read."""
+    if dataset.attrs.get("job") != "match-micrograph":
+        return dataset
+    from cryodask.results.orientation_maps import with_best_angles
+
+    return with_best_angles(dataset)

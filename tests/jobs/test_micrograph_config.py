@@ -174,5 +174,5 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
     path.write_text("- 1\n- 2\n")
     with pytest.raises(InputError, match=r"config\.yaml: expected a mapping of keys, found list"):
         MatchConfig.from_yaml(path)
-    with pytest.raises(InputError, match="none.yaml: no such file"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         MatchConfig.from_yaml(tmp_path / "none.yaml")

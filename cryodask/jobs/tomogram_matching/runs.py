@@ -2,27 +2,27 @@
 
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryodask.errors import IncompleteError, InputError
+from cryodask.errors import InputError
 from cryodask.io.files import require_folder
+from cryodask.jobs import execution
+from cryodask.jobs.disk import check_disk, nearest_folder
+from cryodask.jobs.execution import iso_time
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
 from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
-from cryodask.jobs.tomogram_matching.outputs import check_disk, check_existing, check_finished, nearest_folder
+from cryodask.jobs.tomogram_matching.outputs import check_existing, check_finished
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
     calibrate,
@@ -32,6 +32,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     make_problem,
     make_tables,
     rough_seconds,
+    share_of_rows,
     working_set,
     write_constants,
 )
@@ -44,10 +45,8 @@ from cryodask.jobs.tomogram_matching.result import (
     result_name,
     write_maps,
 )
-from cryodask.search.driver import PlannedRun, Progress, drive
-from cryodask.search.plan import split_hypotheses
+from cryodask.search.driver import Progress
 from cryodask.search.store import RunStore, check_same_run
-from cryodask.search.task import Run
 from cryodask.search.tiles import TilePlan
 
 if TYPE_CHECKING:
@@ -62,7 +61,10 @@ PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 @dataclass
 class MatchRun:
-    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
+    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name.
+
+    `share` is the part of all rotations that its tiles need.
+    """
 
     inputs: MatchInputs
     area: SearchArea
@@ -71,6 +73,7 @@ class MatchRun:
     store: RunStore
     final: Path
     files: dict[MapKey, Path]
+    share: float = 1.0
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
@@ -106,10 +109,14 @@ class MatchRun:
         """Bytes of a task."""
         return working_set(self.problem, self.plan.block, self.plan.core)
 
+    @property
+    def seconds_each(self) -> float:
+        """CPU seconds of one rotation on one tile, by a rule of thumb."""
+        return rough_seconds(self.problem, self.plan.block) * self.share
+
     def rough_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, by a rule of thumb."""
-        each = rough_seconds(self.problem, self.plan.block)
-        return each * self.problem.hypotheses * len(self.plan.tiles)
+        return self.seconds_each * self.problem.hypotheses * len(self.plan.tiles)
 
     def measured_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, measured by a short calibration."""
@@ -117,7 +124,7 @@ class MatchRun:
         for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
             each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
+        return seconds * self.share
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
@@ -143,8 +150,8 @@ class MatchRun:
         summaries = [stored[tile.index].summary for tile in self.plan.tiles]
         finished = time.time()
         extra = {
-            "started": _iso(self.started),
-            "finished": _iso(finished),
+            "started": iso_time(self.started),
+            "finished": iso_time(finished),
             "cost": json.dumps(
                 {"wall_seconds": finished - self.started, "core_seconds": progress.cpu_seconds}
             ),
@@ -227,8 +234,9 @@ def _open_run(
         check_same_run(before, fingerprint(inputs))
     else:
         plan = make_plan(inputs, problem, area, resources)
+    share = share_of_rows(inputs, problem, plan)
     return MatchRun(
-        inputs, area, problem, plan, store, final, files, is_finished, replaces=overwrite and not resume
+        inputs, area, problem, plan, store, final, files, share, is_finished, overwrite and not resume
     )
 
 
@@ -243,97 +251,13 @@ def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
     return {folder: size + scratch for folder, size in needed.items()}
 
 
-def execute(
-    runs: Sequence[MatchRun],
-    *,
-    client: "Client | None" = None,
-    resources: Resources | None = None,
-    cleanup: bool = True,
-    listen: Callable[[Progress], None] = lambda progress: None,
-    tell: Callable[[str], None] = lambda notice: None,
-) -> list[Path]:
-    """Compute runs as one queue of tasks, each result published as it completes.
+def execute(runs: Sequence[MatchRun], *, resources: Resources | None = None, **options: Any) -> list[Path]:
+    """Compute runs from `open_runs` as one queue of tasks, each result published as it completes.
 
-    Parameters
-    ----------
-    runs
-        From `open_runs`.
-    client
-        Dask client; default: the active one, else threads of this process.
-    resources
-        Gives the rotations of a task.
-    cleanup
-        Remove plan, records and constants of finished runs.
-    listen
-        Called after every task.
-    tell
-        Called with what a user should know of a finished run.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The results, in order.
-
-    Raises
-    ------
-    IncompleteError
-        Where tiles failed.
+    `resources` gives the rotations of a task; other options and errors are those of
+    `cryodask.jobs.execution.execute`.
     """
-    batch = resources.angle_batch if resources else None
-    with _executor(client) as (executor, slots):
-        planned, progress = [], Progress()
-        for number, run in enumerate(runs):
-            if run.is_finished:
-                continue
-            if run.replaces:
-                shutil.rmtree(run.store.path, ignore_errors=True)
-
-            def complete(run: MatchRun = run) -> None:
-                for notice in run.complete(progress, keep_run=not cleanup):
-                    tell(notice)
-
-            size = split_hypotheses(
-                run.problem.hypotheses,
-                tiles=len(run.plan.tiles),
-                slots=slots(),
-                seconds_each=rough_seconds(run.problem, run.plan.block),
-                batch=batch,
-            )
-            task = Run(number, run.problem, run.store)
-            planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
-        try:
-            drive(planned, executor, slots=slots, listen=listen, progress=progress)
-        except (InputError, IncompleteError):
-            for run in runs:
-                run.forget()
-            raise
-    return [run.final for run in runs]
-
-
-@contextmanager
-def _executor(client: "Client | None") -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Yield where tasks run, and how many run at once: a batch system's workers come and go."""
-    client = client or _active_client()
-    if client is not None:
-        client.wait_for_workers(1)
-        yield client.get_executor(pure=False, retries=2), lambda: max(1, sum(client.nthreads().values()))
-        return
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool, lambda: threads
-
-
-def _active_client() -> "Client | None":
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return execution.execute(runs, batch=resources.angle_batch if resources else None, **options)
 
 
 def run(
