@@ -68,6 +68,7 @@ ABSENT = {
     "compat": "ISAC2's own procedure",
     "search": "exhaustive angles",
 }
+ABSENT_FLAGS = ("VPP", "filament_mask_ignore", "isac-files")
 FIXED = {
     "iter_reali": "0: stability is tested once, on the chosen run",
     "center_method": "0: no centring first",
@@ -112,7 +113,7 @@ def parameter_options(command: F) -> F:
         options.append(click.option(*_spellings(name), name, is_flag=True, default=None, help=text))
     hidden: dict[str, Any] = {"hidden": True, "expose_value": False}
     for name in ABSENT:
-        flag = {"is_flag": True} if name in ("VPP", "filament_mask_ignore", "isac-files") else {}
+        flag: dict[str, Any] = {"is_flag": True} if name in ABSENT_FLAGS else {}
         key = name.replace("-", "_").lower()
         options.append(click.option(*_spellings(name), key, callback=_refuse, **hidden, **flag))
     for name in FIXED:
@@ -278,7 +279,7 @@ def _print_cost(cost: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(cost, indent=1))
         return
     click.echo(
-        f"{cost['images']} images, {cost['classes']} classes, {cost['runs']} runs of {cost['passes']} passes; "
+        f"{cost['images']} images, {cost['classes']} classes, {cost['runs']} x {cost['passes']} passes; "
         f"first stage: {cost['triples']:.2e} correlations, about {cost['core_seconds']:.0f} s of one core; "
         f"{cost['memory_bytes'] / 2**20:.0f} MiB a worker, {cost['disk_bytes'] / 2**20:.0f} MiB of disk"
     )

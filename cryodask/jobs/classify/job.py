@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from cryodask import __version__
+from cryodask.errors import InputError
 from cryodask.io.image_stacks import ImagePlaces
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
@@ -71,8 +72,9 @@ class Classification:
 
     @property
     def pixel_size(self) -> float:
-        """Angstrom; 1 where it is not known."""
-        return self.stack.pixel_size or 1.0
+        """Angstrom, or 1 where it is not known."""
+        assert self.stack.pixel_size is not None
+        return self.stack.pixel_size
 
     @property
     def working_pixel(self) -> float:
@@ -97,10 +99,15 @@ def plan_classification(
     ------
     InputError
     """
+    if stack.pixel_size is None and parameters.ctf != "none" and stack.has_defocus:
+        raise InputError(f"{Path(stack.source).name}: no pixel size for the CTF; give --pixel-size")
     columns = ", ".join(stack.blocks[stack.block].columns) if stack.block else "none"
     check_against_images(
         parameters, count=len(stack), box=stack.box, has_defocus=stack.has_defocus, columns=columns
     )
+    if stack.pixel_size is None:
+        tell("no pixel size in the files: lengths are given in pixels")
+        stack = replace(stack, images=stack.images.assign_attrs(pixel_size=1.0))
     if parameters.ctf is None:
         parameters = parameters.model_copy(update={"ctf": "flip" if stack.has_defocus else "none"})
         if not stack.has_defocus:
@@ -114,12 +121,8 @@ def plan_classification(
 
 
 def _check_optics(stack: ParticleStack, parameters: ClassifyParameters) -> None:
-    from cryodask.errors import InputError
-
     if parameters.ctf != "flip":
         return
-    if stack.pixel_size is None:
-        raise InputError(f"{Path(stack.source).name}: no pixel size for the CTF; give --pixel-size")
     limits = {"voltage": (10, 1000, "kV"), "cs": (0, 100, "mm"), "amplitude_contrast": (0, 0.999, "")}
     for name, (low, high, unit) in limits.items():
         values = stack.table[name].to_numpy(np.float64)
