@@ -60,7 +60,9 @@ def _cluster_size(
 @click.option("--sigma", type=float, help="Standard deviations above the mean; 6 for bare maps.")
 @click.option("--false-positives", type=float, help="Noise peaks to expect; 1 if no rule is given.")
 @click.option("--triangle", is_flag=True, help="At the bend of the sorted scores.")
-@click.option("--fdr", type=float, help="False discovery rate, by decoys in the noise map.")
+@click.option(
+    "--fdr", type=float, help="False discovery rate, by decoys: the mirrored template, else the noise."
+)
 @click.option(
     "--independent", type=click.Choice(["all", "effective"]), default="all", show_default=True,
     help="Scores that --false-positives counts: effective needs the template.",
@@ -139,12 +141,12 @@ def pick(
 
 def _table(results: list[str], options: dict[str, Any], where: dict[str, Any]) -> "pd.DataFrame":
     """Return the table of the results, made here unless several workers or a cluster are asked for."""
-    from cryodask.cluster import open_cluster, parse_device, parse_memory
+    from cryodask.cluster import open_cluster, parse_device, task_memory
     from cryodask.jobs.tomogram_matching.picks import TomogramPicks
     from cryodask.picking.pick import pick as pick_particles
 
     kind, _ = parse_device(where["device"])
-    job = TomogramPicks(kind, float(parse_memory(where["memory"])))
+    job = TomogramPicks(kind, task_memory(where["memory"], where["threads"]))
     alone = max(where["workers"] or 1, where["threads"] or 1) == 1
     if where["where"] == "local" and kind == "cpu" and alone:
         return pick_particles(results, job=job, **options)

@@ -16,7 +16,7 @@ from cryodask.picking.sharpness import HALO, top_hat
 from cryodask.picking.subvoxel import parabola_offset
 from cryodask.picking.thresholds import Threshold, raw_name, source_name
 
-VALUE_MAPS = ("score", "score_raw", "zscore", "noise", "margin")
+VALUE_MAPS = ("score", "score_raw", "zscore", "noise", "decoy", "margin")
 OFFSETS = ("dz", "dy", "dx")
 
 

@@ -72,7 +72,7 @@ def test_check_loads_the_inputs_and_counts_them(project, capsys):
     [
         ({"tomogram": "t9.mrc"}, "tomogram = t9.mrc: no such file (looked in "),
         ({"lp_rad": 40}, "lp_rad = 40: expected 0 < lp_rad <= 24"),
-        ({"decoy": "mirror"}, "decoy = mirror: not available in this release"),
+        ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
         ({"ctf": "amplitude"}, "ctf = amplitude needs column defocus"),
     ],
 )

@@ -156,7 +156,6 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
     [
         ({"search_grid": "0.5"}, "search_grid = 0.5: a factor is not available in this release"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
-        ({"decoy": "mirror"}, "decoy = mirror: not available in this release"),
         ({"class_by": "score"}, "class_by = score: needs several templates"),
         ({"orientations": '\'{"near": "seeds.csv"}\''}, "restricts nothing without cone"),
     ],

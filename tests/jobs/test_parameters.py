@@ -120,7 +120,6 @@ def test_a_band_beyond_the_template_box_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoy": "mirror"}, "decoy = mirror: not available in this release, expected none"),
         ({"class_by": "zscore"}, "class_by = zscore: needs several templates"),
         ({"miss_rate": 0.05}, "miss_rate = 0.05: not available in this release, expected 0.01"),
         ({"false_positives": 3}, "false_positives = 3.0: not available in this release, expected 1.0"),

@@ -18,7 +18,6 @@ INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "reso
 
 # What this release does not do yet: the native key, and the value at which it is off.
 NOT_YET: dict[str, Any] = {
-    "decoy": "none",
     "strategy": "exhaustive",
     "miss_rate": 0.01,
     "false_positives": 1.0,
@@ -56,6 +55,17 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_wedge(parameters)
     _check_optics(parameters)
     _check_orientations(parameters)
+    if parameters.decoy != "none":
+        _check_full_search(parameters, f"decoy = {parameters.decoy}")
+
+
+def _check_full_search(parameters: "MatchParameters", what: str) -> None:
+    """Refuse what only the exhaustive search of the full grid can do."""
+    source, grid = parameters.source, parameters.search_grid
+    if parameters.strategy != "exhaustive":
+        raise source.wrong("strategy", parameters.strategy, f"does not go with {what} in this release")
+    if not isinstance(grid, str):
+        raise source.wrong("search_grid", f"{grid:g}", f"does not go with {what} in this release")
 
 
 def _check_orientations(parameters: "MatchParameters") -> None:
@@ -66,12 +76,7 @@ def _check_orientations(parameters: "MatchParameters") -> None:
     if prior.cone is None and prior.inplane_range is None and prior.reach is None:
         text = "restricts nothing without cone, inplane_range or reach"
         raise source.wrong("orientations.near", prior.near, text)
-    if parameters.strategy != "exhaustive":
-        raise source.wrong("strategy", parameters.strategy, "does not go with orientations in this release")
-    if not isinstance(parameters.search_grid, str):
-        raise source.wrong(
-            "search_grid", f"{parameters.search_grid:g}", "does not go with orientations in this release"
-        )
+    _check_full_search(parameters, source.label("orientations"))
 
 
 def _check_filters(parameters: "MatchParameters") -> None:

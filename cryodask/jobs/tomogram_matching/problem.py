@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cryodask.arrays.module import array_module, cuda_is_available, to_numpy
-from cryodask.jobs.tomogram_matching import constants
+from cryodask.jobs.tomogram_matching import constants, mirror
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
@@ -47,6 +47,8 @@ class TomogramProblem:
         What the mask saves: nothing, the statistics of a direction, or all statistics.
     noise_copies
         Noise templates, 0 for none.
+    decoy
+        Whether the mirrored template is searched too.
     cells
         Where the defocus, and so the template filter, is one.
     number
@@ -74,6 +76,12 @@ class TomogramProblem:
     tomogram_filter: TomogramFilter = field(compare=False)
     number: int = 0
     near: NearSeeds | None = None
+    decoy: bool = False
+
+    @property
+    def beside(self) -> int:
+        """How many templates are scored beside the target: noise templates, then its mirror image."""
+        return self.noise_copies + self.decoy
 
     @property
     def parts(self) -> tuple["TomogramProblem", ...]:
@@ -91,6 +99,7 @@ class TomogramProblem:
         found: dict[str, Aggregate] = {"score": Maximum()}
         if self.moments:
             found["moments"] = Moments()
+        found |= {"decoy": Maximum()} if self.decoy else {}
         return found | {f"noise_{copy}": Maximum() for copy in range(self.noise_copies)}
 
     @property
@@ -98,10 +107,14 @@ class TomogramProblem:
         """The maps of section 5.2 of the result that this search makes."""
         names = ["score", "score_raw"]
         names += ["noise"] if self.noise_copies else []
+        names += ["decoy"] if self.decoy else []
         names += ["score_mean", "score_std"] if self.moments else []
         names += ["zscore"] if self.has_zscore else []
         template = (("template", 1),)
-        maps = [Variable(name, "float32", 0.0, template, (("units", "1"),)) for name in names]
+        said = {"decoy": (("long_name", "largest raw score of the mirrored template"),)}
+        maps = [
+            Variable(name, "float32", 0.0, template, (("units", "1"), *said.get(name, ()))) for name in names
+        ]
         rows = (("long_name", "row of the rotation list"), ("not_searched", str(int(NO_ID))))
         inside = (("long_name", "mask support inside the tomogram"),)
         return (
@@ -181,7 +194,7 @@ class TomogramProblem:
         xp = array_module(device_block)
         states = [
             kernel.empty_state((z, y, x), moments=self.moments and copy == 0, xp=xp)
-            for copy in range(1 + self.noise_copies)
+            for copy in range(1 + self.beside)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
         fold[self.mask_kind](spectra, _Rotated(self, tables, xp, seeds), rows, states)
@@ -219,8 +232,10 @@ class TomogramProblem:
         self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
     ) -> None:
         for some in _groups(rows):
-            masks = [rotated.mask(row) for row in some]
             for copy, state in enumerate(states):
+                is_mirrored = self.decoy and copy == self.beside
+                if copy == 0 or is_mirrored:
+                    masks = [rotated.mask(row, mirrored=is_mirrored) for row in some]
                 templates, counts = rotated.templates(copy, some, masks)
                 kernel.correlate_general(
                     spectra,
@@ -249,7 +264,9 @@ class TomogramProblem:
         if self.moments:
             sums = {key: host[0][key] for key in ("sum", "square_sum")}
             found["moments"] = sums | {"count": np.asarray(count, np.int64)}
-        for copy, state in enumerate(host[1:]):
+        if self.decoy:
+            found["decoy"] = {key: host[-1][key] for key in ("value", "id")}
+        for copy, state in enumerate(host[1 : 1 + self.noise_copies]):
             found[f"noise_{copy}"] = {key: state[key] for key in ("value", "id")}
         return found
 
@@ -273,6 +290,8 @@ class TomogramProblem:
             maps["noise"] = self._noise(states, searched)
             maps["score"] = corrected(raw, maps["noise"], self.noise_correction) * searched
             summary["noise_sum"] = float(maps["noise"].sum(dtype=np.float64))
+        if self.decoy:
+            maps["decoy"] = np.where(searched, states["decoy"]["value"], np.float32(0))
         if self.moments:
             summary["square_sum"] = float(states["moments"]["square_sum"][searched].sum())
             maps |= self._moment_maps(states, searched, raw)
@@ -342,9 +361,10 @@ class _Rotated:
         """Return the mask of every rotation, for one that does not change under rotation."""
         return normalization_mask(self.xp.asarray(self.tables.mask), self.problem.normalization)
 
-    def mask(self, row: int) -> Any:
-        """Return the mask in the frame of one rotation."""
-        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
+    def mask(self, row: int, *, mirrored: bool = False) -> Any:
+        """Return the mask, or that of the mirrored template, in the frame of one rotation."""
+        mask = mirror.mirrored(self.mask_coefficients) if mirrored else self.mask_coefficients
+        rotated = rotate_mask(mask, self.tables.matrices[row])
         return normalization_mask(rotated, self.problem.normalization)
 
     def restriction(self, rows: np.ndarray) -> kernel.Restriction | None:

@@ -17,6 +17,7 @@ from cryodask.picking.thresholds import source_name
 # The template alone on the full grid, as the refinement of one particle needs it.
 EXACT = {
     "noise_correction": "none",
+    "decoy": "none",
     "moments": False,
     "statistics_grid": "exact",
     "search_grid": "full",

@@ -101,7 +101,7 @@ class MatchRun:
         spectra = 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
         if len(self.plan.tiles) >= SPLIT_BELOW:
             return spectra
-        states = 8 * (1 + self.problem.noise_copies) + 16 * self.problem.moments
+        states = 8 * (1 + self.problem.beside) + 16 * self.problem.moments
         return spectra + PARTIALS * states * float(np.prod(self.plan.core))
 
     @property
