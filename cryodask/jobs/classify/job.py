@@ -12,7 +12,7 @@ import yaml
 
 from cryodask import __version__
 from cryodask.errors import InputError
-from cryodask.io.image_stacks import ImagePlaces
+from cryodask.io.image_stacks import ImagePlaces, write_stack
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.assembled import Assembled, assemble
@@ -28,7 +28,6 @@ from cryodask.jobs.classify.outputs import (
     reason_counts,
     write_class_tables,
     write_particle_tables,
-    write_stack,
 )
 from cryodask.jobs.classify.parameters import ClassifyParameters, check_against_images
 from cryodask.jobs.classify.passes import Population
@@ -237,7 +236,7 @@ def _write_prealignment(job: Classification, centres: np.ndarray, found: Any) ->
     shifts = pd.DataFrame(centres / job.shape.rho, columns=["x_pixels", "y_pixels"])
     shifts.to_csv(folder / "initial_shifts.csv", index_label="image", float_format="%.4f")
     found.table.to_csv(folder / "iterations.csv", index=False, float_format="%.6g")
-    write_stack(folder / "averages.mrcs", found.pictures, job.working_pixel)
+    _write_pictures(folder / "averages.mrcs", found.pictures, job.working_pixel)
 
 
 def _pictures(
@@ -281,13 +280,13 @@ def _write(
     table = class_table(found, pictures) if len(found.classes) else _empty_table()
     write_class_tables(folder, table)
     shown = pictures.working
-    write_stack(folder / "working_averages.mrcs", pictures.working, job.working_pixel)
+    _write_pictures(folder / "working_averages.mrcs", pictures.working, job.working_pixel)
     scale, pixel = 1.0, job.working_pixel
     if pictures.full:
         shown, scale, pixel = np.stack([a.image for a in pictures.full]), 1 / rho, job.pixel_size
-        write_stack(folder / "class_averages.mrcs", shown, pixel)
+        _write_pictures(folder / "class_averages.mrcs", shown, pixel)
     if job.parameters.averages != "none":
-        write_stack(folder / "ordered_class_averages.mrcs", ordered(shown, pictures.chain, scale), pixel)
+        _write_pictures(folder / "ordered_class_averages.mrcs", ordered(shown, pictures.chain, scale), pixel)
     rows = write_particle_tables(folder, job.stack, found, job.working_pixel)
     assert sum(rows) == len(job.stack), "every row is in exactly one of the outputs"
     summary = _summary(job, found, outcomes, begun)
@@ -308,6 +307,12 @@ def _write(
         _tell_why(summary["reasons"], tell)
     job.folder.finish(summary)
     return summary
+
+
+def _write_pictures(path: Path, pictures: np.ndarray, pixel_size: float) -> None:
+    """Write an MRC stack, unless there is no picture: the format knows no empty stack."""
+    if len(pictures):
+        write_stack(path, pictures, pixel_size=pixel_size, overwrite=True)
 
 
 def _empty_table() -> Any:

@@ -58,23 +58,6 @@ def write_class_tables(folder: Path, table: pd.DataFrame) -> None:
     table.to_csv(folder / "classes.csv", index=False, float_format="%.6g")
 
 
-def write_stack(path: Path, images: np.ndarray, pixel_size: float) -> None:
-    """Write images (n, y, x) as an MRC stack; an empty stack is not written."""
-    import mrcfile
-
-    from cryodask.io.files import written_whole
-
-    if not len(images):
-        return
-    with (
-        written_whole(path, overwrite=True) as temporary,
-        mrcfile.new(temporary, overwrite=True) as file,
-    ):
-        file.set_data(np.asarray(images, np.float32))
-        file.set_image_stack()
-        file.voxel_size = pixel_size
-
-
 def ordered(images: np.ndarray, chain: Chain, scale: float) -> np.ndarray:
     """Return averages in chain order, each laid on the first.
 
