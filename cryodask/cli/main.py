@@ -21,6 +21,8 @@ VERBS = {
     "demo": "Simulate a tomogram, match it, pick, and compare with the truth.",
     "match-tomogram": "Search tomograms for a template.",
     "match-micrograph": "Search micrographs for a template.",
+    "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
+    "constrained-search": "Search for a particle at a known place beside another.",
     "pick": "Turn score maps into a particle table.",
     "classify": "Sort a stack of particles into validated classes.",
     "select": "Write the particles of chosen classes.",

@@ -58,16 +58,38 @@ class Maximum:
         return self.merge(state, {"value": value, "id": found})
 
     def merge(self, first: State, second: State) -> State:
-        """Keep the larger value, at equal values the lower id."""
+        """Keep the larger value, at equal values the lower id, with all that goes with it."""
         xp = array_module(first["value"])
         higher = second["value"] > first["value"]
         tie = (second["value"] == first["value"]) & (second["id"] < first["id"])
         take = higher | tie
-        return {key: xp.where(take, second[key], first[key]) for key in ("value", "id")}
+        return {key: xp.where(take, second[key], first[key]) for key in first}
 
     def finalize(self, state: State) -> dict[str, Any]:
         """Return `value` and `id`."""
         return dict(state)
+
+
+@dataclass(frozen=True)
+class CarryingMaximum(Maximum):
+    """The largest score and its id, and what its hypothesis found besides, each a float32 array.
+
+    Parameters
+    ----------
+    carried
+        Names of the arrays that go with the winner; a kernel that folds scores itself fills them.
+    """
+
+    carried: tuple[str, ...] = ()
+
+    def empty(self, shape: tuple[int, ...], xp: ModuleType = np) -> State:
+        """Return value -inf, no id and NaN everywhere."""
+        besides = {name: xp.full(shape, np.nan, xp.float32) for name in self.carried}
+        return super().empty(shape, xp) | besides
+
+    def update(self, state: State, scores: Any, ids: Any) -> State:
+        """Refuse plain scores, which carry nothing."""
+        raise NotImplementedError("scores alone carry nothing; merge a state that the kernel has folded")
 
 
 @dataclass(frozen=True)
