@@ -11,6 +11,7 @@ INCREMENT = 0.01  # of a price beyond the regret that empties a place
 TOLERATED = 0.004  # of the positions: overflow that is left to the last repair
 MOST_ROUNDS = 300
 NOWHERE = -1e30
+MOST_REGRET = 1e29  # beyond it a position has nowhere else to go, at any price
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,15 @@ def _raise_prices(scores: np.ndarray, ids: np.ndarray, prices: np.ndarray, capac
             overflow += max(0, sizes[k] - capacity)
         if overflow <= TOLERATED * n:
             return rounds
-        regret = best - second
+        regret, raised = best - second, False
         for k in range(prices.size):
             if sizes[k] > capacity:
-                own = np.sort(regret[label == k])
-                prices[k] += own[sizes[k] - capacity - 1] + INCREMENT
+                step = np.sort(regret[label == k])[sizes[k] - capacity - 1]
+                if step < MOST_REGRET:
+                    prices[k] += step + INCREMENT
+                    raised = True
+        if not raised:
+            return rounds
     return MOST_ROUNDS
 
 
