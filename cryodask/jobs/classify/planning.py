@@ -41,7 +41,7 @@ def plan_cost(job: Classification) -> dict[str, Any]:
         "runs": p.runs,
         "passes": passes,
         "triples": triples,
-        "core_seconds": round(triples * rate, 1),
+        "core_seconds": round(triples * rate, 3),
         "memory_bytes": _memory(job, classes * offsets),
         "disk_bytes": _disk(job, classes),
     }

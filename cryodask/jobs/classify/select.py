@@ -93,7 +93,7 @@ def select_particles(folder: str | Path, selection: Selection) -> Selected:
         classes = pd.read_csv(folder / "classes.csv")
         if accounted is None:
             raise InputError("nothing is left: no class was accepted")
-        keep = accounted[CLASS].isin(_chosen_classes(classes, selection)).to_numpy()
+        keep = accounted[CLASS].isin(_chosen_classes(classes, selection)).to_numpy(copy=True)
         if selection.duplicates is not None:
             keep &= _without_duplicates(accounted, keep, _pixel_size(blocks), selection.duplicates)
         chosen, rest = accounted[keep], [accounted[~keep], unaccounted]
