@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
     from cryodask.jobs.classify.api import classify, select
+    from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
     from cryodask.jobs.micrograph_matching.spectra import match_spectra
@@ -29,6 +31,7 @@ _PUBLIC = {
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
     "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
@@ -36,6 +39,7 @@ _PUBLIC = {
     "open_volume": ("cryodask.io.volume", "open_volume"),
     "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
+    "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
     "select": ("cryodask.jobs.classify.api", "select"),
 }
 
@@ -48,6 +52,7 @@ __all__ = [
     "OrientationGrid",
     "classify",
     "generate_angles",
+    "likelihood",
     "match_micrograph",
     "match_spectra",
     "match_tomogram",
@@ -55,6 +60,7 @@ __all__ = [
     "open_volume",
     "pick",
     "read_parameters",
+    "reweight",
     "select",
 ]
 

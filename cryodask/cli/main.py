@@ -23,6 +23,8 @@ VERBS = {
     "match-micrograph": "Search micrographs for a template.",
     "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
     "constrained-search": "Search for a particle at a known place beside another.",
+    "likelihood": "Compare structures by the likelihood of particle images.",
+    "reweight": "Weigh structures so that they explain a set of images.",
     "pick": "Turn score maps into a particle table.",
     "classify": "Sort a stack of particles into validated classes.",
     "select": "Write the particles of chosen classes.",
