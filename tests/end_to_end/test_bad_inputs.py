@@ -154,7 +154,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"search_grid": "0.5"}, "search_grid = 0.5: a factor is not available in this release"),
+        ({"search_grid": "0.2"}, "search_grid = 0.2: needs a low-pass that leaves frequencies out"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
         ({"class_by": "score"}, "class_by = score: needs several templates"),
         ({"orientations": '\'{"near": "seeds.csv"}\''}, "restricts nothing without cone"),
