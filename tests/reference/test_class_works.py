@@ -1,4 +1,4 @@
-"""Classifications of simulated works: the gates. A small case of them is tests/end_to_end/test_classify.py."""
+"""Classifications of simulated works: the gates; tests/end_to_end/test_classify.py has a small case."""
 
 from pathlib import Path
 from typing import Any
