@@ -1,10 +1,11 @@
 """Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
 
 import json
+import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
 from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
+from cryodask.jobs.tomogram_matching.notices import Notices
 from cryodask.jobs.tomogram_matching.outputs import check_existing, check_finished
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
+log = logging.getLogger("cryodask")
 # with two slots rotations are split where tiles are fewer, and leave at most so many partials on the disk
 SPLIT_BELOW, PARTIALS = 8, 13
 PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
@@ -251,13 +254,22 @@ def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
     return {folder: size + scratch for folder, size in needed.items()}
 
 
-def execute(runs: Sequence[MatchRun], *, resources: Resources | None = None, **options: Any) -> list[Path]:
+def execute(
+    runs: Sequence[MatchRun],
+    *,
+    resources: Resources | None = None,
+    listen: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = log.warning,
+    **options: Any,
+) -> list[Path]:
     """Compute runs from `open_runs` as one queue of tasks, each result published as it completes.
 
     `resources` gives the rotations of a task; other options and errors are those of
     `cryodask.jobs.execution.execute`.
     """
-    return execution.execute(runs, batch=resources.angle_batch if resources else None, **options)
+    notices = Notices(runs, listen, tell)
+    batch = resources.angle_batch if resources else None
+    return execution.execute(runs, batch=batch, listen=notices.listen, tell=notices.tell, **options)
 
 
 def run(
