@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cryodask.jobs.tomogram_matching import constants
 
 if TYPE_CHECKING:
-    from cryodask.jobs.tomogram_matching.runs import MatchRun
+    from cryodask.jobs.tomogram_matching.match_run import MatchRun
     from cryodask.search.driver import Progress
 
 AHEAD = 4  # runs that may be prepared at once
