@@ -54,7 +54,7 @@ def refine_particles(
     box
         Edge of the box around each particle, pixels, even and above n.
     orientations
-        `LocalGrid` or a mapping of `orientation_refinement_config`; by default 2.5 and 1.5 degrees either way.
+        `LocalGrid` or a mapping of `orientation_refinement_config`; 2.5 and 1.5 degrees each way if None.
     defocus
         `DefocusRange` or a mapping of `defocus_refinement_config`; angstrom, relative to each particle's own.
     pixel_sizes
