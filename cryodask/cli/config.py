@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cryodask.cli import config_micrograph as micrograph
 from cryodask.cli.options import debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-JOBS = ("match-tomogram",)
+JOBS = ("match-tomogram", *micrograph.JOBS)
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -60,6 +61,9 @@ def init(
     job: str, output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
 ) -> None:
     """Write a parameter file for a JOB, to fill in; the format follows the suffix."""
+    if job in micrograph.JOBS:
+        micrograph.write_micrograph_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
+        return
     _write_template(output, no_defaults, angles, overwrite)
 
 
@@ -69,6 +73,10 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
+    if (job := _micrograph_job(file)) is not None:
+        found = micrograph.check_micrograph(file, job)
+        _echo_json(found) if as_json else _echo_counts(f"{file.name}: {job}", found)
+        return
     from cryodask.jobs.tomogram_matching.checks import check_supported
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -96,6 +104,9 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
+    if (job := _micrograph_job(file)) is not None:
+        _echo_shown(micrograph.show_micrograph(file, job), as_json)
+        return
     from cryodask.errors import InputError
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -109,13 +120,7 @@ def show(file: Path, as_json: bool) -> None:
         except InputError as error:
             click.echo(f"cryodask: note: no counts: {error}", err=True)
         shown.append(values)
-    if as_json:
-        _echo_json(shown)
-        return
-    for values in shown:
-        for key, value in values.items():
-            click.echo(f"{key:<24} {_plain(value)}")
-        click.echo()
+    _echo_shown(shown, as_json)
 
 
 @config.command()
@@ -124,7 +129,7 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--to",
     "dialect",
-    type=click.Choice(["gapstop", "stopgap", "native"]),
+    type=click.Choice(["gapstop", "stopgap", "native", "leopard-em", "cryodask"]),
     help="By the suffix if unset: STAR is GAPSTOP's, YAML native.",
 )
 @overwrite_option
@@ -133,6 +138,11 @@ def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> N
     """Turn a GAPSTOP, STOPGAP or native parameter FILE into another of these."""
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
 
+    if _micrograph_job(file) is not None:
+        micrograph.convert_micrograph(file, output, dialect, overwrite=overwrite)
+        return
+    if dialect in ("leopard-em", "cryodask"):
+        raise click.UsageError(f"--to {dialect}: for configurations of micrographs only")
     _check_suffix(output)
     dialect = dialect or ("native" if output.suffix.lower() in YAML else "gapstop")
     if (dialect == "native") != (output.suffix.lower() in YAML):
@@ -200,6 +210,28 @@ def _plain(value: Any) -> str:
     if value is None:
         return "none"
     return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+
+
+def _micrograph_job(file: Path) -> str | None:
+    from cryodask.jobs.micrograph_matching.configurations import job_of
+
+    return job_of(file)
+
+
+def _echo_counts(heading: str, found: list[dict[str, Any]]) -> None:
+    for counts in found:
+        click.echo(f"{heading}: {', '.join(f'{key} {value}' for key, value in counts.items())}")
+
+
+def _echo_shown(shown: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _echo_json(shown)
+        return
+    for values in shown:
+        width = max(24, *map(len, values))
+        for key, value in values.items():
+            click.echo(f"{key:<{width}} {_plain(value)}")
+        click.echo()
 
 
 def _echo_json(value: Any) -> None:
