@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cryodask.geometry.grids import rotation_grid as generate_angles
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
     from cryodask.jobs.micrograph_matching.particle_functions import (
@@ -33,6 +35,7 @@ _PUBLIC = {
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
     "constrained_search": ("cryodask.jobs.micrograph_matching.particle_functions", "constrained_search"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
@@ -42,6 +45,7 @@ _PUBLIC = {
     "pick": ("cryodask.jobs.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
     "refine_particles": ("cryodask.jobs.micrograph_matching.particle_functions", "refine_particles"),
+    "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
 }
 
 __all__ = [
@@ -53,6 +57,7 @@ __all__ = [
     "OrientationGrid",
     "constrained_search",
     "generate_angles",
+    "likelihood",
     "match_micrograph",
     "match_spectra",
     "match_tomogram",
@@ -62,6 +67,7 @@ __all__ = [
     "pick",
     "read_parameters",
     "refine_particles",
+    "reweight",
 ]
 
 

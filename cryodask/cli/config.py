@@ -5,13 +5,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+<<<<<<< HEAD
 from cryodask.cli import config_micrograph as micrograph
+=======
+from cryodask.cli.config_micrograph import (
+    check_micrograph,
+    convert_micrograph,
+    count_line,
+    init_micrograph,
+    is_micrograph_config,
+    show_micrograph,
+)
+>>>>>>> main
 from cryodask.cli.options import debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
+<<<<<<< HEAD
 JOBS = ("match-tomogram", *micrograph.JOBS)
+=======
+JOBS = ("match-tomogram", "match-micrograph")
+>>>>>>> main
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -61,8 +76,13 @@ def init(
     job: str, output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
 ) -> None:
     """Write a parameter file for a JOB, to fill in; the format follows the suffix."""
+<<<<<<< HEAD
     if job in micrograph.JOBS:
         micrograph.write_micrograph_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
+=======
+    if job == "match-micrograph":
+        init_micrograph(output, overwrite=overwrite)
+>>>>>>> main
         return
     _write_template(output, no_defaults, angles, overwrite)
 
@@ -73,9 +93,19 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
+<<<<<<< HEAD
     if (job := _micrograph_job(file)) is not None:
         found = micrograph.check_micrograph(file, job)
         _echo_json(found) if as_json else _echo_counts(f"{file.name}: {job}", found)
+=======
+    if is_micrograph_config(file):
+        pairs = check_micrograph(file)
+        if as_json:
+            _echo_json(pairs)
+        else:
+            for pair in pairs:
+                click.echo(f"{file.name}: {count_line(pair)}")
+>>>>>>> main
         return
     from cryodask.jobs.tomogram_matching.checks import check_supported
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
@@ -104,9 +134,23 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
+<<<<<<< HEAD
     if (job := _micrograph_job(file)) is not None:
         _echo_shown(micrograph.show_micrograph(file, job), as_json)
         return
+=======
+    shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
+    if as_json:
+        _echo_json(shown)
+        return
+    for values in shown:
+        for key, value in values.items():
+            click.echo(f"{key:<24} {_plain(value)}")
+        click.echo()
+
+
+def _show_tomograms(file: Path) -> list[dict[str, Any]]:
+>>>>>>> main
     from cryodask.errors import InputError
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -120,7 +164,11 @@ def show(file: Path, as_json: bool) -> None:
         except InputError as error:
             click.echo(f"cryodask: note: no counts: {error}", err=True)
         shown.append(values)
+<<<<<<< HEAD
     _echo_shown(shown, as_json)
+=======
+    return shown
+>>>>>>> main
 
 
 @config.command()
@@ -135,14 +183,22 @@ def show(file: Path, as_json: bool) -> None:
 @overwrite_option
 @debug_option
 def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> None:
-    """Turn a GAPSTOP, STOPGAP or native parameter FILE into another of these."""
+    """Turn a GAPSTOP, STOPGAP, native or Leopard-EM parameter FILE into another dialect of its job."""
+    if is_micrograph_config(file):
+        convert_micrograph(file, output, dialect, overwrite=overwrite)
+        return
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
 
+<<<<<<< HEAD
     if _micrograph_job(file) is not None:
         micrograph.convert_micrograph(file, output, dialect, overwrite=overwrite)
         return
     if dialect in ("leopard-em", "cryodask"):
         raise click.UsageError(f"--to {dialect}: for configurations of micrographs only")
+=======
+    if dialect in ("leopard-em", "cryodask"):
+        raise click.UsageError(f"--to {dialect}: expected gapstop, stopgap or native for a tomogram")
+>>>>>>> main
     _check_suffix(output)
     dialect = dialect or ("native" if output.suffix.lower() in YAML else "gapstop")
     if (dialect == "native") != (output.suffix.lower() in YAML):

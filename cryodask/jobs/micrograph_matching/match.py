@@ -28,6 +28,7 @@ from cryodask.jobs.micrograph_matching.planning import (
     rough_seconds,
     write_constants,
 )
+from cryodask.jobs.micrograph_matching.preparation import check_image
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
 from cryodask.jobs.micrograph_matching.result import LOCAL, attributes, coordinates, table_variables
 from cryodask.jobs.micrograph_matching.runs import execute, open_runs
@@ -227,6 +228,8 @@ class _Scratch:
         if expected == 3:
             write_volume(file, array, voxel_size=None)
         else:
+            if name == "micrograph":
+                check_image(array, name)
             write_image(file, array, pixel_size=self.pixel_size)
         return str(file)
 
