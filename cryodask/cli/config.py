@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-<<<<<<< HEAD
-from cryodask.cli import config_micrograph as micrograph
-=======
+from cryodask.cli import config_particles as particles
 from cryodask.cli.config_micrograph import (
     check_micrograph,
     convert_micrograph,
@@ -16,17 +14,12 @@ from cryodask.cli.config_micrograph import (
     is_micrograph_config,
     show_micrograph,
 )
->>>>>>> main
 from cryodask.cli.options import debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-<<<<<<< HEAD
-JOBS = ("match-tomogram", *micrograph.JOBS)
-=======
-JOBS = ("match-tomogram", "match-micrograph")
->>>>>>> main
+JOBS = ("match-tomogram", "match-micrograph", *particles.JOBS)
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -76,13 +69,11 @@ def init(
     job: str, output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
 ) -> None:
     """Write a parameter file for a JOB, to fill in; the format follows the suffix."""
-<<<<<<< HEAD
-    if job in micrograph.JOBS:
-        micrograph.write_micrograph_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
-=======
     if job == "match-micrograph":
         init_micrograph(output, overwrite=overwrite)
->>>>>>> main
+        return
+    if job in particles.JOBS:
+        particles.write_particles_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
         return
     _write_template(output, no_defaults, angles, overwrite)
 
@@ -93,11 +84,11 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
-<<<<<<< HEAD
-    if (job := _micrograph_job(file)) is not None:
-        found = micrograph.check_micrograph(file, job)
-        _echo_json(found) if as_json else _echo_counts(f"{file.name}: {job}", found)
-=======
+    if (job := particles.job_of_particles(file)) is not None:
+        size = particles.check_particles(file, job)
+        counted = ", ".join(f"{key} {value}" for key, value in size.items())
+        _echo_json([size]) if as_json else click.echo(f"{file.name}: {job}: {counted}")
+        return
     if is_micrograph_config(file):
         pairs = check_micrograph(file)
         if as_json:
@@ -105,7 +96,6 @@ def check(file: Path, as_json: bool) -> None:
         else:
             for pair in pairs:
                 click.echo(f"{file.name}: {count_line(pair)}")
->>>>>>> main
         return
     from cryodask.jobs.tomogram_matching.checks import check_supported
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
@@ -134,12 +124,10 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
-<<<<<<< HEAD
-    if (job := _micrograph_job(file)) is not None:
-        _echo_shown(micrograph.show_micrograph(file, job), as_json)
-        return
-=======
-    shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
+    if (job := particles.job_of_particles(file)) is not None:
+        shown = [particles.show_particles(file, job)]
+    else:
+        shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
     if as_json:
         _echo_json(shown)
         return
@@ -150,7 +138,6 @@ def show(file: Path, as_json: bool) -> None:
 
 
 def _show_tomograms(file: Path) -> list[dict[str, Any]]:
->>>>>>> main
     from cryodask.errors import InputError
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -164,11 +151,7 @@ def _show_tomograms(file: Path) -> list[dict[str, Any]]:
         except InputError as error:
             click.echo(f"cryodask: note: no counts: {error}", err=True)
         shown.append(values)
-<<<<<<< HEAD
-    _echo_shown(shown, as_json)
-=======
     return shown
->>>>>>> main
 
 
 @config.command()
@@ -187,18 +170,13 @@ def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> N
     if is_micrograph_config(file):
         convert_micrograph(file, output, dialect, overwrite=overwrite)
         return
+    if particles.job_of_particles(file) is not None:
+        particles.convert_particles(file, output, dialect, overwrite=overwrite)
+        return
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
 
-<<<<<<< HEAD
-    if _micrograph_job(file) is not None:
-        micrograph.convert_micrograph(file, output, dialect, overwrite=overwrite)
-        return
-    if dialect in ("leopard-em", "cryodask"):
-        raise click.UsageError(f"--to {dialect}: for configurations of micrographs only")
-=======
     if dialect in ("leopard-em", "cryodask"):
         raise click.UsageError(f"--to {dialect}: expected gapstop, stopgap or native for a tomogram")
->>>>>>> main
     _check_suffix(output)
     dialect = dialect or ("native" if output.suffix.lower() in YAML else "gapstop")
     if (dialect == "native") != (output.suffix.lower() in YAML):
@@ -266,28 +244,6 @@ def _plain(value: Any) -> str:
     if value is None:
         return "none"
     return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
-
-
-def _micrograph_job(file: Path) -> str | None:
-    from cryodask.jobs.micrograph_matching.configurations import job_of
-
-    return job_of(file)
-
-
-def _echo_counts(heading: str, found: list[dict[str, Any]]) -> None:
-    for counts in found:
-        click.echo(f"{heading}: {', '.join(f'{key} {value}' for key, value in counts.items())}")
-
-
-def _echo_shown(shown: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        _echo_json(shown)
-        return
-    for values in shown:
-        width = max(24, *map(len, values))
-        for key, value in values.items():
-            click.echo(f"{key:<{width}} {_plain(value)}")
-        click.echo()
 
 
 def _echo_json(value: Any) -> None:

@@ -23,12 +23,9 @@ VERBS = {
     "match-micrograph": "Search micrographs for a template.",
     "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
     "constrained-search": "Search for a particle at a known place beside another.",
-<<<<<<< HEAD
     "optimize-template": "Find the voxel size of a template by known particles.",
-=======
     "likelihood": "Compare structures by the likelihood of particle images.",
     "reweight": "Weigh structures so that they explain a set of images.",
->>>>>>> main
     "pick": "Turn score maps into a particle table.",
     "config": "Write, check, show and convert parameter files.",
     "batch-params": "Repeat a parameter row for many tomograms.",

@@ -1,4 +1,4 @@
-"""Which job a micrograph configuration is for; checking, counting and converting it."""
+"""Which job a configuration of particles is for; checking, counting and converting it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,29 +8,21 @@ import yaml
 
 from cryodask.errors import InputError
 from cryodask.io.files import written_whole
-from cryodask.jobs.micrograph_matching.batch import read_configs
-from cryodask.jobs.micrograph_matching.config import MatchConfig
 from cryodask.jobs.micrograph_matching.constrained import open_constrained
 from cryodask.jobs.micrograph_matching.constrained_config import ConstrainedConfig
-from cryodask.jobs.micrograph_matching.inputs import load_inputs
 from cryodask.jobs.micrograph_matching.optimize import open_optimization
 from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
-from cryodask.jobs.micrograph_matching.pose_run import flat_items
 from cryodask.jobs.micrograph_matching.refine import open_refinement
 from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig, RefineConfig
 from cryodask.jobs.yaml_file import read_mapping
-from cryodask.picking.thresholds import false_positive_threshold
 
-Config = MatchConfig | ParticleConfig
 # Keys by which a configuration is told; the first that fits.
 MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("constrained-search", ("particle_stack_reference", "particle_stack_constrained")),
     ("optimize-template", ("simulator", "pixel_size_coarse_search", "pixel_size_fine_search")),
     ("refine-particles", ("particle_stack",)),
-    ("match-micrograph", ("micrograph_path", "micrographs", "optics_group", "match_template_result")),
 )
-MODELS: dict[str, type[Config]] = {
-    "match-micrograph": MatchConfig,
+MODELS: dict[str, type[ParticleConfig]] = {
     "refine-particles": RefineConfig,
     "constrained-search": ConstrainedConfig,
     "optimize-template": OptimizeConfig,
@@ -39,7 +31,7 @@ NOWHERE = Path("nowhere.csv")
 
 
 def job_of(path: Path) -> str | None:
-    """Return the verb that a YAML or JSON file is for, None where it is not of micrographs."""
+    """Return the verb that a YAML or JSON file is for, None where it is of no job on particles."""
     if path.suffix.lower() not in (".yaml", ".yml", ".json") or not path.is_file():
         return None
     try:
@@ -49,16 +41,12 @@ def job_of(path: Path) -> str | None:
     return next((job for job, keys in MARKS if any(key in mapping for key in keys)), None)
 
 
-def read_configurations(path: Path, job: str) -> list[Config]:
-    """Read a file of a job; a match of many micrographs gives one configuration for each pair."""
-    if job == "match-micrograph":
-        return list(read_configs(path)[0])
-    model = MODELS[job]
-    assert issubclass(model, ParticleConfig)
-    return [model.from_yaml(path)]
+def read_configuration(path: Path, job: str) -> ParticleConfig:
+    """Read a file of a job."""
+    return MODELS[job].from_yaml(path)
 
 
-def counts(config: Config, tell: Callable[[str], None]) -> dict[str, Any]:
+def counts(config: ParticleConfig, tell: Callable[[str], None]) -> dict[str, Any]:
     """Check the files that a configuration names, and return the size of its search.
 
     Raises
@@ -66,8 +54,6 @@ def counts(config: Config, tell: Callable[[str], None]) -> dict[str, Any]:
     InputError
         A wrong or missing file.
     """
-    if isinstance(config, MatchConfig):
-        return _match_counts(config)
     if isinstance(config, OptimizeConfig):
         work = open_optimization(config, tell=tell)
         return {"particles": len(work.start), "voxel_sizes": len(work.coarse) + len(work.fine(0.0))}
@@ -79,24 +65,6 @@ def counts(config: Config, tell: Callable[[str], None]) -> dict[str, Any]:
     sizes = {"n_o": run.problem.hypotheses, "n_d": len(settings.defocus), "n_p": len(settings.pixel_sizes)}
     total = sizes["n_o"] * sizes["n_d"] * sizes["n_p"]
     return {"particles": run.plan.shape[0], **sizes, "M": total, "shifts": (2 * settings.reach + 1) ** 2}
-
-
-def _match_counts(config: MatchConfig) -> dict[str, Any]:
-    inputs = load_inputs(config)
-    height, width = inputs.positions_shape
-    return {
-        "positions": height * width,
-        "n_o": len(inputs.angles),
-        "n_d": len(inputs.defoci),
-        "n_p": len(inputs.pixel_offsets),
-        "M": inputs.hypotheses,
-        "threshold": round(false_positive_threshold(1.0, float(height * width) * inputs.hypotheses), 4),
-    }
-
-
-def flat_values(config: Config) -> dict[str, Any]:
-    """Return every value after defaults by its dotted key."""
-    return dict(flat_items(config.model_dump(mode="json")))
 
 
 def convert_configuration(path: Path, output: Path, *, to: str, overwrite: bool) -> list[str]:
@@ -123,12 +91,8 @@ def convert_configuration(path: Path, output: Path, *, to: str, overwrite: bool)
     """
     job = job_of(path)
     if job is None:
-        raise InputError(f"{path.name}: no configuration of a job on micrographs")
+        raise InputError(f"{path.name}: no configuration of a job on particles")
     given = read_mapping(path)
-    if any(key in given for key in ("micrographs", "templates")):
-        raise InputError(
-            f"{path.name}: many micrographs or templates in one file, convert one pair at a time"
-        )
     values = MODELS[job].from_yaml(path).model_dump(mode="json")
     dropped = []
     if to == "leopard-em":
@@ -154,18 +118,9 @@ def _template(model: Any, defaults: bool) -> dict[str, Any]:
             default = item.default
             value = default.model_dump(mode="json") if hasattr(default, "model_dump") else default
             found[name] = _without_none(value) if isinstance(value, dict) else _plain(value)
-    if model is OptimizeConfig or model is MatchConfig:
-        found |= _extra(model)
-    return found
-
-
-def _extra(model: Any) -> dict[str, Any]:
-    """Return what a file must say though the model can do without: the template, the maps."""
     if model is OptimizeConfig:
-        return {"template_volume_path": "REQUIRED"}
-    keys = [name for name in MatchConfig.model_fields if name == "match_template_result"]
-    nested = _nested(MatchConfig.model_fields[keys[0]].annotation)
-    return {keys[0]: _template(nested, defaults=False)}
+        found["template_volume_path"] = "REQUIRED"
+    return found
 
 
 def _nested(annotation: Any) -> Any:
