@@ -57,7 +57,7 @@ def projection(template: np.ndarray, angles: Any, defocus: float = 0.0, scale: f
     n = template.shape[0]
     spectrum = template_spectrum(template, padding=2, gridding="sinc2")
     axes = slice_axes(zyz_matrices(np.atleast_2d(np.asarray(angles, float))), scale=scale)
-    ctf = ctf_image((n, n), optics(), defocus_offset=defocus)
+    ctf = ctf_image((n, n), optics(pixel_size=OPTICS["pixel_size"] / scale), defocus_offset=defocus)
     return unit_energy(project(extract_slices(spectrum, axes, n), ctf))[0]
 
 
@@ -84,7 +84,7 @@ def plant(
     folder: Path,
     truth: pd.DataFrame,
     *,
-    edge: int = 32,
+    template: np.ndarray | None = None,
     shape: tuple[int, int] = (96, 112),
     signal: float = 20.0,
     noise: float = 0.0,
@@ -99,8 +99,10 @@ def plant(
         Where to write.
     truth
         phi, theta, psi, defocus, y, x (top-left pixel) of each particle.
-    edge, shape
-        Of template and micrograph, pixels.
+    template
+        Edge 32, of blobs, by default.
+    shape
+        Of the micrograph, pixels.
     signal, noise
         Score of each particle, and standard deviation of white noise.
     scale
@@ -108,7 +110,8 @@ def plant(
     seed
         Of the noise.
     """
-    template = blobs(edge)
+    template = blobs(32) if template is None else template
+    edge = template.shape[0]
     rng = np.random.default_rng(seed)
     image = noise * rng.standard_normal(shape).astype(np.float32)
     for row in truth.itertuples():

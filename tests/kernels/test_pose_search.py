@@ -55,9 +55,7 @@ def search_case(n=24, box=28):
         image, places, rng.normal(size=len(places)).astype("f4"), np.full(len(places), 1.5, "f4")
     )
     turns = zyz_matrices(rng.uniform(0, 180, (70, 3)))
-    ctf = np.stack(
-        [ctf_image((n, n), ImageCtf(1.5, 5000.0, 4500.0), defocus_offset=d) for d in (0.0, 300.0)]
-    )
+    ctf = np.stack([ctf_image((n, n), ImageCtf(1.5, 5000.0, 4500.0), defocus_offset=d) for d in (0.0, 300.0)])
     axes = (slice_axes(turns), slice_axes(turns, scale=1.02))
     return around, PoseHypotheses(spectrum, axes, np.stack([ctf, 0.5 * ctf]).astype("f4"), 0, 70)
 
@@ -75,7 +73,9 @@ def test_ranges_of_rotations_give_the_bits_of_all_at_once():
     around, tried = search_case()
     whole, parts = best_pose(around, tried), BestPose()
     for start, stop in ((0, 8), (8, 48), (48, 70)):
-        some = PoseHypotheses(tried.spectrum, tuple(a[start:stop] for a in tried.axes), tried.filters, start, 70)
+        some = PoseHypotheses(
+            tried.spectrum, tuple(a[start:stop] for a in tried.axes), tried.filters, start, 70
+        )
         found = best_pose(around, some)
         parts = found if found.beats(parts) else parts
     assert parts == whole

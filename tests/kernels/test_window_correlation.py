@@ -29,7 +29,9 @@ def filters(**changes):
     return np.stack([ctf_image((N, N), optics, defocus_offset=d) for d in (-500.0, 300.0)])
 
 
-@pytest.mark.parametrize("changes", [{}, {"zernikes": (("Z31c", 0.8), ("Z33s", -0.5))}], ids=["real", "complex"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"zernikes": (("Z31c", 0.8), ("Z33s", -0.5))}], ids=["real", "complex"]
+)
 def test_scores_are_sums_over_windows_of_unit_energy_projections(slices, windows, changes):
     ctf = filters(**changes)
     scores = window_scores(slices, window_set(windows, ctf))
