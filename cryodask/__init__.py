@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cryodask.geometry.grids import rotation_grid as generate_angles
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.classify.api import classify, select
     from cryodask.jobs.likelihood.job import likelihood
     from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
@@ -34,6 +35,7 @@ _PUBLIC = {
     "MatchConfig": ("cryodask.jobs.micrograph_matching.config", "MatchConfig"),
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
     "constrained_search": ("cryodask.jobs.micrograph_matching.particle_functions", "constrained_search"),
+    "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
@@ -46,6 +48,7 @@ _PUBLIC = {
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
     "refine_particles": ("cryodask.jobs.micrograph_matching.particle_functions", "refine_particles"),
     "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
+    "select": ("cryodask.jobs.classify.api", "select"),
 }
 
 __all__ = [
@@ -55,6 +58,7 @@ __all__ = [
     "InputError",
     "MatchConfig",
     "OrientationGrid",
+    "classify",
     "constrained_search",
     "generate_angles",
     "likelihood",
@@ -68,6 +72,7 @@ __all__ = [
     "read_parameters",
     "refine_particles",
     "reweight",
+    "select",
 ]
 
 

@@ -109,9 +109,7 @@ def test_a_micrograph_that_b_never_matched_is_named(tmp_path):
     write_leopard_em(other, first.assign(micrograph_path=str(tmp_path / "other.mrc")))
     config = configured(planted, first)
     stack = config.particle_stack_constrained.model_copy(update={"df_path": str(other)})
-    with pytest.raises(
-        InputError, match=r"no row of micrograph .*micrograph.mrc; match it with"
-    ):
+    with pytest.raises(InputError, match=r"no row of micrograph .*micrograph.mrc; match it with"):
         open_constrained(config.model_copy(update={"particle_stack_constrained": stack}), tmp_path / "f.csv")
 
 
