@@ -115,7 +115,11 @@ def _open_run(
     known = RunStore(str(coarse)).read_plan()[0] if plan and RunStore(str(coarse)).exists() else None
     first = make_first_stage(inputs, problem, area, resources, coarse, known)
     if plan is None:
-        plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+        plan = (
+            make_plan(inputs, problem, area, resources)
+            if first is None
+            else second_plan(area, len(inputs.every))
+        )
     share = share_of_rows(inputs, problem, plan) if first is None else first.share(inputs)
     replaces = overwrite and not resume
     return MatchRun(inputs, area, problem, plan, store, final, files, share, first, is_finished, replaces)
