@@ -10,7 +10,7 @@ alone. CPU seconds are user and system of the whole process, the start of Python
 """
 
 import argparse
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -41,13 +41,14 @@ START = "import sys; from cryodask.cli.main import main; main(sys.argv[1:])"
 
 def timed(words: list[str], folder: Path) -> tuple[float, float, float]:
     """Run a command and return CPU seconds, wall seconds and the largest memory of a process, MiB."""
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        sys.exit(f"{' '.join(words[:4])}: {done.stderr[-2000:]}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, time.monotonic() - begun, after.ru_maxrss / 1024
+    begun = time.monotonic()
+    with tempfile.TemporaryFile("w+") as talk:
+        process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=talk)
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            talk.seek(0)
+            sys.exit(f"{' '.join(words[:4])}: {talk.read()[-2000:]}")
+    return used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1024
 
 
 def figures(work: ClassWork, label: np.ndarray) -> str:

@@ -1,7 +1,7 @@
 """NumPy's files, read one at a time.
 
-CPython 3.11 parses literals, and with them these files' headers, wrongly now and then when threads do so at once
-(python/cpython issue 106905).
+CPython 3.11 parses literals, and with them these files' headers, wrongly now and then when threads do so at
+once (python/cpython issue 106905).
 """
 
 import threading
