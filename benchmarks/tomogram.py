@@ -315,7 +315,10 @@ def compare_grids(mask: str, options: argparse.Namespace) -> None:
     if options.pytme_python:
         name = options.pytme_backends[0]
         workers.append(Worker(options.pytme_python, "pytme-band", name, options.workload, mask))
-    counts = {worker: options.rotations // (1 if worker.program == "job" else 2) for worker in workers}
+    counts = {
+        worker: options.rotations * 4 if worker.program == "job" else options.rotations // 2
+        for worker in workers
+    }
     fixed: dict[Worker, list[float]] = {worker: [] for worker in workers}
     for worker in workers:
         worker.ask(f"0 {SHORT}")
