@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveAngstrom, limited, refuse
+from cryodask.jobs.micrograph_matching.block import Block, Configuration, PositiveAngstrom, limited, refuse
 from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
-from cryodask.jobs.micrograph_matching.configuration import Configuration, no_movies
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.optics_block import Compat, DefocusSearch, OpticsGroup, PixelSizeSearch
 from cryodask.jobs.micrograph_matching.orientation_block import OrientationSearch, OrientationSearches
@@ -90,7 +89,7 @@ class MatchConfig(Configuration):
     orientation_search_config: OrientationSearch | OrientationSearches = OrientationSearch()
     preprocessing_filters: PreprocessingFilters = PreprocessingFilters()
     computational_config: ComputationalConfig = ComputationalConfig()
-    movie_config: Annotated[dict[str, Any] | None, AfterValidator(no_movies)] = None
+    movie_config: dict[str, Any] | None = None
     cryodask: OwnOptions = OwnOptions()
 
     @field_validator("orientation_search_config", mode="before")
@@ -100,6 +99,13 @@ class MatchConfig(Configuration):
         if isinstance(value, Mapping):
             model = OrientationSearches if "orientation_configs" in value else OrientationSearch
             return model.model_validate(value)
+        return value
+
+    @field_validator("movie_config")
+    @classmethod
+    def _no_movies(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value and value.get("enabled"):
+            raise ValueError("not supported, align the movie first and leave movie_config out")
         return value
 
     @model_validator(mode="after")

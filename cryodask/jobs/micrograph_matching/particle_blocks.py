@@ -1,6 +1,6 @@
 """The blocks that the jobs on particles share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -100,3 +100,10 @@ class OwnParticleOptions(Block):
     zernike_radius: Literal["corner", "inverse_angstrom"] = "corner"
     correlation_variance_is: Literal["std", "variance"] | None = None
     compat: Compat | None = None
+
+
+def no_movies(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse movies; a block that is off or absent is nothing."""
+    if value and value.get("enabled"):
+        raise ValueError("not supported, align the movie first and leave movie_config out")
+    return value

@@ -4,8 +4,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator
 
+from cryodask.jobs.micrograph_matching.block import Configuration
 from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
-from cryodask.jobs.micrograph_matching.configuration import Configuration, no_movies
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.optics_block import DefocusSearch
 from cryodask.jobs.micrograph_matching.particle_blocks import (
@@ -13,6 +13,7 @@ from cryodask.jobs.micrograph_matching.particle_blocks import (
     OwnParticleOptions,
     ParticleStack,
     PixelSizeRefinement,
+    no_movies,
 )
 
 C = TypeVar("C", bound="ParticleConfig")
