@@ -4,8 +4,8 @@
 
 The work is one particle in a box of 136 pixels, a template of 128 voxels, 384 rotations and 11 defoci, at 81
 shifts. Each program runs in a process of its own, on one thread; compilation and set-up do not count.
-Leopard-EM is called by its own function for the correlation of batches on the CPU, followed by its z-score and
-maximum; its best batch counts. Without --leopard-python cryodask alone is timed.
+Leopard-EM is called by its own function for the correlation of batches on the CPU, followed by its z-score
+and maximum; its best batch counts. Without --leopard-python cryodask alone is timed.
 """
 
 import argparse
