@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cryodask.geometry.grids import rotation_grid as generate_angles
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.classify.api import classify, select
     from cryodask.jobs.likelihood.job import likelihood
     from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
@@ -28,6 +29,7 @@ _PUBLIC = {
     "InputError": ("cryodask.errors", "InputError"),
     "MatchConfig": ("cryodask.jobs.micrograph_matching.config", "MatchConfig"),
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
+    "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
@@ -38,6 +40,7 @@ _PUBLIC = {
     "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
     "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
+    "select": ("cryodask.jobs.classify.api", "select"),
 }
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "InputError",
     "MatchConfig",
     "OrientationGrid",
+    "classify",
     "generate_angles",
     "likelihood",
     "match_micrograph",
@@ -57,6 +61,7 @@ __all__ = [
     "pick",
     "read_parameters",
     "reweight",
+    "select",
 ]
 
 

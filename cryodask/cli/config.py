@@ -14,6 +14,7 @@ from cryodask.cli.config_micrograph import (
     show_micrograph,
 )
 from cryodask.cli.options import debug_option, json_option, overwrite_option
+from cryodask.cli.wedge_list import wedge_list
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
@@ -53,8 +54,11 @@ def config(
     if context.invoked_subcommand is not None:
         return
     if output is None:
-        raise click.UsageError("-o, or one of init, check, show and convert, is required")
+        raise click.UsageError("-o, or one of init, check, show, convert and wedge-list, is required")
     _write_template(output, no_defaults, angles, overwrite)
+
+
+config.add_command(wedge_list)
 
 
 @config.command()

@@ -26,6 +26,8 @@ VERBS = {
     "likelihood": "Compare structures by the likelihood of particle images.",
     "reweight": "Weigh structures so that they explain a set of images.",
     "pick": "Turn score maps into a particle table.",
+    "classify": "Sort a stack of particles into validated classes.",
+    "select": "Write the particles of chosen classes.",
     "config": "Write, check, show and convert parameter files.",
     "batch-params": "Repeat a parameter row for many tomograms.",
     "generate-angles": "Write a list of rotations.",

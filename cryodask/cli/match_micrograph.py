@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", "--out", "output", type=click.Path(path_type=Path), help="Result, ending in .zarr."
 )
+@click.option(
+    "--table", type=click.Path(path_type=Path), help="Particle table (CSV); beside the result if unset."
+)
 @click.option("--micrographs", type=click.Path(), metavar="STAR", help="RELION's micrographs_ctf.star.")
 @click.option("--template", "templates", multiple=True, metavar="NAME=FILE", help="May be repeated.")
 @click.option("--compat", type=click.Choice(["leopard-em-1.2"]), help="Conventions of another program.")
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 def match_micrograph(
     config: Path,
     output: Path | None,
+    table: Path | None,
     micrographs: str | None,
     templates: Sequence[str],
     compat: str | None,
@@ -64,6 +68,7 @@ def match_micrograph(
     All pairs of micrograph and template are one queue of tasks. An interrupted run continues with --resume.
     """
     from cryodask.cluster import parse_device, parse_memory
+    from cryodask.io.files import require_new
     from cryodask.jobs.micrograph_matching.batch import read_configs
     from cryodask.jobs.micrograph_matching.planning import Resources
     from cryodask.jobs.micrograph_matching.runs import mark_groups, open_runs
@@ -90,8 +95,10 @@ def match_micrograph(
     if dry_run:
         _print_plan(runs, resources, as_json)
         return
+    table = table or (output or runs[0].final).with_suffix(".csv")
+    require_new(table, overwrite=overwrite or resume)
     mark_groups(runs)
-    _compute(runs, resources, where, cleanup, as_json)
+    _compute(runs, resources, where, cleanup, table, as_json)
 
 
 def _check_output(output: Path | None, pairs: int) -> None:
@@ -174,15 +181,40 @@ def _print_plan(runs: "list[MatchRun]", resources: "Resources", as_json: bool) -
 
 
 def _compute(
-    runs: "list[MatchRun]", resources: "Resources", where: dict[str, Any], cleanup: bool, as_json: bool
+    runs: "list[MatchRun]",
+    resources: "Resources",
+    where: dict[str, Any],
+    cleanup: bool,
+    table: Path,
+    as_json: bool,
 ) -> None:
     from cryodask.cli.running import compute_runs, print_results
+    from cryodask.errors import IncompleteError
 
     def describe(run: "MatchRun") -> str:
         return _describe(_plan(run, resources, run.rough_seconds()))
 
-    paths, progress = compute_runs(runs, where, describe, batch=resources.whole_batch, cleanup=cleanup)
+    try:
+        paths, progress = compute_runs(runs, where, describe, batch=resources.whole_batch, cleanup=cleanup)
+    except IncompleteError:
+        _write_table(runs, table)
+        raise
+    _write_table(runs, table)
     rows = [
         {"result": str(path), "maps": list(run.files.values())} for run, path in zip(runs, paths, strict=True)
     ]
-    print_results(rows, progress, as_json)
+    print_results(rows, progress, as_json, table=str(table))
+
+
+def _write_table(runs: "list[MatchRun]", table: Path) -> None:
+    """Pick the particles of every finished pair by its z-scores, one false positive expected in each."""
+    from cryodask.io.leopard_em import write_leopard_em
+    from cryodask.jobs.micrograph_matching.picks import ImagePickOptions, joined_table, pick_images
+
+    finished = [str(run.final) for run in runs if run.final.exists()]
+    if not finished:
+        return
+    picks = pick_images(finished, ImagePickOptions())
+    write_leopard_em(table, joined_table(picks), overwrite=True)
+    found = sum(len(pick.table) for pick in picks)
+    click.echo(f"{found} particles in {len(picks)} pairs, z above the threshold of each", err=True)

@@ -18,9 +18,9 @@ from cryodask.cli.options import (
 from cryodask.cli.running import duration
 
 if TYPE_CHECKING:
+    from cryodask.jobs.tomogram_matching.match_run import MatchRun
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
     from cryodask.jobs.tomogram_matching.planning import Resources
-    from cryodask.jobs.tomogram_matching.runs import MatchRun
 
 
 @click.command("match-tomogram")
@@ -138,10 +138,13 @@ def _lengths(text: str | None) -> tuple[int, int, int] | None:
 def _plan(run: "MatchRun", resources: "Resources", seconds: float) -> dict[str, Any]:
     return {
         "result": str(run.final),
-        "tiles": len(run.plan.tiles),
-        "tile_shape": list(run.plan.core),
-        "transform_shape": list(run.plan.block),
-        "rotations": run.problem.hypotheses,
+        "tiles": len(run.search_plan.tiles),
+        "tile_shape": list(run.search_plan.core),
+        "transform_shape": list(run.search_plan.block),
+        "rotations": run.search.hypotheses,
+        "search_factor": 1.0 if run.first is None else float(run.first.problem.grid.factor),
+        "search_shape": list(run.search.shape),
+        "search_box": run.search.box,
         "templates": [each.name for each in run.inputs.every],
         "mask": ", ".join(sorted({part.mask_kind for part in run.problem.parts})),
         "memory_per_worker": resources.memory,
@@ -167,11 +170,18 @@ def _describe(run: "MatchRun", plan: dict[str, Any]) -> str:
     tile = " x ".join(map(str, plan["transform_shape"]))
     return (
         f"{run.name}: {_templates(plan)}{plan['rotations']} rotations x {plan['tiles']} tiles "
-        f"(transforms {tile}), "
+        f"(transforms {tile}), {_grid(run, plan)}"
         f"{plan['mask']} mask, {plan['working_set_bytes'] / 2**20:.0f} MiB of "
         f"{plan['memory_per_worker'] / 2**20:.0f} MiB a worker, "
         f"{plan['result_bytes'] / 2**20:.0f} MiB of results, {duration(plan['core_seconds'])} of one core"
     )
+
+
+def _grid(run: "MatchRun", plan: dict[str, Any]) -> str:
+    if run.first is None:
+        return ""
+    shape = " x ".join(map(str, plan["search_shape"]))
+    return f"search grid {run.first.problem.grid.factor} ({shape} voxels, box {plan['search_box']}), "
 
 
 def _templates(plan: dict[str, Any]) -> str:

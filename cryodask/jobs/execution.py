@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cryodask.errors import IncompleteError, InputError
 from cryodask.search.driver import PlannedRun, Progress, drive
@@ -76,6 +77,34 @@ class JobRun(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A search that is one part of a run.
+
+    Parameters
+    ----------
+    problem, plan, store
+        What is searched, its tiles, and where its maps go.
+    seconds_each
+        CPU seconds of one hypothesis on one tile, roughly.
+    """
+
+    problem: Any
+    plan: TilePlan
+    store: RunStore
+    seconds_each: float
+
+
+@runtime_checkable
+class StagedRun(Protocol):
+    """A run of several searches, each of which reads the stored result of the one before."""
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The searches in order; the last one's maps are the result."""
+        ...
+
+
 def execute(
     runs: Sequence[JobRun],
     *,
@@ -113,8 +142,9 @@ def execute(
         Where tiles failed.
     """
     with job_executor(client) as (executor, slots):
-        planned, progress = [], Progress()
-        for number, run in enumerate(runs):
+        planned: list[PlannedRun] = []
+        progress = Progress()
+        for run in runs:
             if run.is_finished:
                 continue
             if run.replaces:
@@ -124,15 +154,7 @@ def execute(
                 for notice in run.complete(progress, keep_run=not cleanup):
                     tell(notice)
 
-            size = split_hypotheses(
-                run.problem.hypotheses,
-                tiles=len(run.plan.tiles),
-                slots=slots(),
-                seconds_each=run.seconds_each,
-                batch=batch,
-            )
-            task = Run(number, run.problem, run.store)
-            planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
+            planned += _planned(run, len(planned), slots(), batch, complete)
         try:
             drive(planned, executor, slots=slots, listen=listen, progress=progress)
         except (InputError, IncompleteError):
@@ -140,6 +162,37 @@ def execute(
                 run.forget()
             raise
     return [run.final for run in runs]
+
+
+def _planned(
+    run: JobRun, number: int, slots: int, batch: int | None, complete: Callable[[], None]
+) -> Iterator[PlannedRun]:
+    """Yield the stages of a run for the driver, numbered from a number on."""
+    stages = [Stage(run.problem, run.plan, run.store, run.seconds_each)]
+    if isinstance(run, StagedRun):
+        stages = list(run.stages)
+    last = len(stages) - 1
+    for place, stage in enumerate(stages):
+        size = split_hypotheses(
+            stage.problem.hypotheses,
+            tiles=len(stage.plan.tiles),
+            slots=slots,
+            seconds_each=stage.seconds_each,
+            batch=batch,
+        )
+        yield PlannedRun(
+            Run(number + place, stage.problem, stage.store),
+            stage.plan,
+            size,
+            run.begin if place == 0 else _nothing,
+            complete if place == last else _nothing,
+            run.name,
+            after=number + place - 1 if place else None,
+        )
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

@@ -114,6 +114,16 @@ def fill(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def where_greater(typingctx: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """Return, lane by lane, the value of one vector where a > b and of another elsewhere."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return lanes(lanes, lanes, lanes, lanes), codegen
+
+
+@intrinsic
 def larger(typingctx: Any, first: Any, second: Any) -> Any:
     """Return the larger of two values in each lane, the second where either is NaN."""
 

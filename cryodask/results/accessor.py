@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -10,6 +10,9 @@ import xarray as xr
 from cryodask.errors import InputError
 from cryodask.io.files import is_url
 from cryodask.io.remote import open_dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLAN = "cryodask_plan"  # key of a lazy dataset's encoding under which the job keeps what stores it
 
@@ -61,6 +64,17 @@ class CryoAccessor:
             raise InputError("only a lazy dataset as a job returned it can be stored; use to_zarr for others")
         return plan.store(self._dataset, path, resume=resume, overwrite=overwrite, **options)
 
+    def montage(self) -> "Figure":
+        """Draw the classes of a classification side by side, in order of similarity."""
+        from cryodask.results.montage import montage
+
+        if "working_average" not in self._dataset:
+            raise InputError("montage: expected the result of a classification")
+        name = "class_average" if "class_average" in self._dataset else "working_average"
+        order = self._dataset["order"].values.argsort()
+        labels = [f"{k + 1}: {self._dataset['size'].values[k]}" for k in order]
+        return montage(self._dataset[name].values[order], labels)
+
     def to_leopard_em(self) -> dict[str, Any]:
         """Return the maps of a micrograph match under the names of Leopard-EM's core function.
 
@@ -101,7 +115,7 @@ def open_result(path: str | Path) -> xr.Dataset:
     Parameters
     ----------
     path
-        A ``.zarr`` store written by cryodask, or its address.
+        A ``.zarr`` store written by cryodask, a folder with one named ``result.zarr``, or an address.
 
     Raises
     ------
@@ -112,7 +126,8 @@ def open_result(path: str | Path) -> xr.Dataset:
         return _complete(open_dataset(str(path)))
     if not Path(path).is_dir():
         raise InputError(f"{path}: no such result")
-    return _complete(xr.open_zarr(path, consolidated=False))
+    inner = Path(path) / "result.zarr"
+    return _complete(xr.open_zarr(inner if inner.is_dir() else path, consolidated=False))
 
 
 def _complete(dataset: xr.Dataset) -> xr.Dataset:

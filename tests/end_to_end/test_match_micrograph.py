@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
@@ -21,12 +22,12 @@ from tests.jobs.micrographs import OPTICS, PIXEL, Planted, make_scene
 
 MAPS = ("mip", "scaled_mip", "orientation_psi", "orientation_theta", "orientation_phi", "relative_defocus")
 MAPS += ("correlation_average", "correlation_variance")
-ANGLES = (72.0, 60.0, 120.0)
+ANGLES = (288.0, 60.0, 60.0)
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return make_scene([Planted(20, 30, ANGLES)], signal=30.0)
+    return make_scene([Planted(20, 30, ANGLES)], signal=40.0)
 
 
 @pytest.fixture
@@ -54,7 +55,10 @@ def test_maps_and_result_of_a_configuration(config, tmp_path, capsys):
     assert match(config) == 0
     result = tmp_path / "maps" / "micrograph__template.zarr"
     written = capsys.readouterr().out.split()
-    assert written[0] == str(result) and len(written) == 1 + len(MAPS)
+    assert written[0] == str(result) and len(written) == 2 + len(MAPS)
+    table = pd.read_csv(written[-1])
+    assert written[-1] == str(result.with_suffix(".csv"))
+    assert (table.pos_y[0], table.pos_x[0], table.phi[0]) == (20, 30, ANGLES[0])
     dataset = cd.open_result(result)
     assert dataset.attrs["total_projections"] == 72 * 3
     best = dataset.scaled_mip.values.argmax()
@@ -73,9 +77,12 @@ def test_maps_and_result_of_a_configuration(config, tmp_path, capsys):
 
 
 def test_a_stored_result_is_that_of_python(config, tmp_path):
+    changed(config, "match_template_result.allow_file_overwrite", True)
     dataset = cd.match_micrograph(cd.MatchConfig.from_yaml(config), device="cpu")
     stored = cd.open_result(dataset.cryo.store(tmp_path / "stored.zarr"))
     lazy = dataset.compute(scheduler="single-threaded")
+    own = cd.open_result(cd.MatchConfig.from_yaml(config).run(tmp_path / "run.zarr"))
+    np.testing.assert_array_equal(own.scaled_mip.values, lazy.scaled_mip.values)
     for name in ("mip", "scaled_mip", "hypothesis", "correlation_sum", "best_phi"):
         np.testing.assert_array_equal(stored[name].values, lazy[name].values)
     paths = {"mip_path": tmp_path / "own.mrc"}
@@ -135,8 +142,6 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(scene, tmp_path, number, m
 
 
 def star_of(folder, names, **columns):
-    import pandas as pd
-
     optics = pd.DataFrame(
         [
             {
@@ -180,6 +185,8 @@ def test_a_batch_is_one_store_with_a_group_for_each_pair(scene, config, tmp_path
             best = np.unravel_index(dataset.scaled_mip.values.argmax(), dataset.mip.shape)
             assert best == (20 + number, 30)
             assert dataset.attrs["template_name"] == name
+    table = pd.read_csv(tmp_path / "all.csv")
+    assert set(table.template_name) == {"a", "b"} and set(table.micrograph_name) == {"m1", "m2"}
     tree = xr.open_datatree(result, engine="zarr", consolidated=False)
     assert set(tree.children) == {"m1", "m2"} and set(tree["m1"].children) == {"a", "b"}
 
@@ -195,6 +202,7 @@ def test_a_micrograph_that_cannot_be_used_fails_alone(scene, config, tmp_path, c
     assert match(config, "--micrographs", star, "-o", result) == 1
     err = capsys.readouterr().err
     assert "bad.mrc: 1 pixels are not finite, the first at (y, x) = (5, 6)" in err
+    assert set(pd.read_csv(tmp_path / "all.csv").micrograph_name) == {"good"}
     assert (result / "good" / "template").is_dir() and not (result / "bad" / "template").exists()
     write_image(tmp_path / "bad.mrc", scene.image, pixel_size=PIXEL, overwrite=True)
     assert match(config, "--micrographs", star, "-o", result, "--resume") == 0

@@ -117,6 +117,27 @@ def test_pixel_size_search_finds_a_particle_that_was_magnified():
         matched(scene, pixel_sizes=[0.0, 0.6], **options)
 
 
+def test_odd_aberrations_are_applied():
+    """A trefoil and coma shift and smear a particle; with them in the CTF it scores at its place again."""
+    planted = [Planted(30, 40, tuple(ANGLES[17]))]
+    scene = make_scene(planted, signal=60.0, seed=5, zernikes=(("Z31c", 30.0), ("Z33s", 60.0)))
+    options = {"orientations": ANGLES[17:18], "defocus": [0.0]}
+    options["filters"] = {"whitening_filter": {"enabled": False}}
+    aberrated = OPTICS | {"odd_zernikes": {"Z31c": 30.0, "Z33s": 60.0}}
+    right, wrong = computed(matched(scene, optics=aberrated, **options)), computed(matched(scene, **options))
+    assert np.unravel_index(right.mip.values.argmax(), right.mip.shape) == (30, 40)
+    assert float(right.mip.max()) > 1.1 * float(wrong.mip.max())
+
+
+def test_hot_pixels_are_clipped_to_the_mean(scene):
+    hot = scene.image.copy()
+    hot[40, 40] = 1e4
+    clipped = computed(matched(type(scene)(hot, scene.template), clip_sigma=20.0))
+    clean = computed(matched(scene))
+    assert np.abs(clipped.mip - clean.mip).max() < 0.5
+    assert np.abs(computed(matched(type(scene)(hot, scene.template))).mip - clean.mip).max() > 5
+
+
 def test_a_binned_search_finds_the_particles_at_their_places(scene):
     found = matched(scene, bin_to=6.0)
     assert found.attrs["searched_pixel_size"] == pytest.approx(3.0)

@@ -95,5 +95,3 @@ def test_likeness_follows_the_band_and_not_the_pose():
 def test_a_decoy_goes_with_the_exhaustive_search_alone(job):
     with pytest.raises(InputError, match=r"strategy = coarse_to_fine: does not go with decoy = mirror"):
         job(decoy="mirror", strategy="coarse_to_fine")
-    with pytest.raises(InputError, match=r"search_grid = 0\.5: does not go with decoy = mirror"):
-        job(decoy="mirror", search_grid=0.5)

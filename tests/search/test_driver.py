@@ -1,7 +1,7 @@
 import errno
 import tracemalloc
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dask
 import numpy as np
@@ -372,3 +372,39 @@ def test_maps_are_written_where_they_belong_in_chunks_of_their_own(tmp_path):
     shards = [path for path in (tmp_path / "toy.zarr" / "valid" / "c").rglob("*") if path.is_file()]
     assert len(shards) == 8
     assert np.all(read_maps(tmp_path / "toy.zarr")["valid"] == 1)
+
+
+@dataclass(frozen=True)
+class Second(Toy):
+    """A search that reads the stored result of another when it is prepared."""
+
+    reads: str = ""
+
+    def prepare(self) -> None:
+        assert len(list((RunStore(self.reads).run_folder / "records").glob("tile-*.json"))) == 8
+        super().prepare()
+
+
+def two_stages(folder, toy):
+    first = replace(toy_run(folder, toy, toy_plan(8), name="first"), complete=lambda: None)
+    second = Second(notes=str(folder), reads=first.run.store.path)
+    last = toy_run(folder, second, toy_plan(4), 37, number=1, name="second")
+    return [first, replace(last, after=0), toy_run(folder, Toy(), toy_plan(2), number=2, name="other")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_stage_waits_for_the_first_and_other_runs_do_not(tmp_path, expected, seed):
+    with ShufflingExecutor(seed) as executor:
+        progress = drive(two_stages(tmp_path, Toy()), executor, slots=10)
+    assert progress.tiles_done == progress.tiles_total == 14
+    for name in ("second", "other"):
+        assert_same_maps(read_maps(tmp_path / f"{name}.zarr"), expected)
+
+
+@pytest.mark.parametrize(("trouble", "where"), [("bad input", -1), ("raises", 3)])
+def test_a_second_stage_never_begins_after_a_first_that_failed(tmp_path, trouble, where):
+    toy = Toy(notes=str(tmp_path), trouble=trouble, where=where)
+    with pytest.raises((IncompleteError, InputError)):
+        drive(two_stages(tmp_path, toy), InlineExecutor(), slots=2)
+    assert not (tmp_path / "second.partial.zarr").exists()
+    assert (tmp_path / "other.zarr").exists()

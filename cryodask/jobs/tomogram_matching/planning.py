@@ -14,7 +14,7 @@ from cryodask.errors import ResourceError
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.jobs.input_files import file_identity
 from cryodask.jobs.tomogram_matching import constants
-from cryodask.jobs.tomogram_matching.area import SearchArea
+from cryodask.jobs.tomogram_matching.area import SearchArea, Selection, write_selection
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
@@ -140,7 +140,7 @@ def _template_problem(
     )
 
 
-def make_plan(inputs: MatchInputs, problem: MatchProblem, area: SearchArea, resources: Resources) -> TilePlan:
+def make_plan(inputs: MatchInputs, problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
     """Choose the tiles.
 
     Raises
@@ -161,7 +161,7 @@ def make_plan(inputs: MatchInputs, problem: MatchProblem, area: SearchArea, reso
     return min(plans, key=lambda plan: _seeded_cost(inputs, problem, plan))
 
 
-def _plan_tiles(problem: MatchProblem, area: SearchArea, resources: Resources) -> TilePlan:
+def _plan_tiles(problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
     return plan_tiles(
         problem.shape,
         (problem.box - 1,) * 3,
@@ -196,7 +196,7 @@ def write_constants(inputs: MatchInputs, problem: MatchProblem, area: SearchArea
     """Write what the tasks read, but for the filtered tomogram."""
     folder = Path(problem.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    area.write(folder)
+    write_selection(area, folder)
     if inputs.seeds is not None:
         write_seeds(folder, inputs.seeds)
     for each, part in zip(inputs.every, problem.parts, strict=True):
@@ -211,12 +211,8 @@ def has_constants(problem: MatchProblem) -> bool:
 
 def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
     """Return the tables of a match: rotations, template and those beside it, mask and template filters."""
-    particle, seed = inputs.particle, inputs.parameters.seed
-    volumes = [particle.template]
-    volumes += [
-        noise_template(particle.template, seed, problem.number, copy) for copy in range(problem.noise_copies)
-    ]
-    volumes += [mirrored(particle.template)] if problem.decoy else []
+    particle = inputs.particle
+    volumes = template_volumes(inputs, problem)
     return Tables(
         matrices=rotation_from_euler(inputs.angles).as_matrix(),
         templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
@@ -226,6 +222,14 @@ def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
         template_filters=make_template_filters(inputs, problem.cells),
         seed_rows=None if inputs.seeds is None else inputs.seed_rows,
     )
+
+
+def template_volumes(inputs: MatchInputs, problem: TomogramProblem) -> list[np.ndarray]:
+    """Return the template, its noise templates and, as a decoy, its mirror image, each (z, y, x)."""
+    template, seed = inputs.particle.template, inputs.parameters.seed
+    copies = range(problem.noise_copies)
+    volumes = [template, *(noise_template(template, seed, problem.number, copy) for copy in copies)]
+    return [*volumes, mirrored(template)] if problem.decoy else volumes
 
 
 def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> np.ndarray:

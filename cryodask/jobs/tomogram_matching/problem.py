@@ -3,21 +3,21 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
 from cryodask.arrays.module import array_module, cuda_is_available, to_numpy
-from cryodask.jobs.tomogram_matching import constants, mirror
+from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
+from cryodask.jobs.tomogram_matching.rotated import RotatedTemplates
 from cryodask.jobs.tomogram_matching.seeding import NearSeeds, TileSeeds, tile_seeds
 from cryodask.kernels import volume_correlation as kernel
-from cryodask.kernels.rotation import Interpolation, rotate_mask
-from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
+from cryodask.kernels.rotation import Interpolation
+from cryodask.kernels.template import Normalization
 from cryodask.optics.defocus_gradient import DefocusCells
 from cryodask.optics.frequency import half_frequencies
 from cryodask.optics.whitening import Whitening
@@ -81,7 +81,13 @@ class TomogramProblem:
     @property
     def beside(self) -> int:
         """How many templates are scored beside the target: noise templates, then its mirror image."""
-        return self.noise_copies + self.decoy
+        return len(self.names_beside)
+
+    @property
+    def names_beside(self) -> list[str]:
+        """The names of their states, in order."""
+        names = [f"noise_{copy}" for copy in range(self.noise_copies)]
+        return [*names, "decoy"] if self.decoy else names
 
     @property
     def parts(self) -> tuple["TomogramProblem", ...]:
@@ -197,11 +203,19 @@ class TomogramProblem:
             for copy in range(1 + self.beside)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
-        fold[self.mask_kind](spectra, _Rotated(self, tables, xp, seeds), rows, states)
+        fold[self.mask_kind](spectra, self.rotated(tables, xp, seeds), rows, states)
         return self._as_states(states, len(rows))
 
+    def rotated(self, tables: Tables, xp: Any = np, seeds: TileSeeds | None = None) -> RotatedTemplates:
+        """Return what rotates templates and masks of given tables, with the first of their filters."""
+        return RotatedTemplates(tables, self.interpolation, self.normalization, xp, self.near, seeds)
+
     def _fold_spherical(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
         mask = rotated.fixed_mask()
         norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
@@ -214,13 +228,16 @@ class TomogramProblem:
             kernel.finish_spherical(state, norm)
 
     def _fold_axial(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
         directions = rotated.tables.directions[rows]
         for direction in np.unique(directions):
             alike = rows[directions == direction]
-            # the first row of the whole list, so that a batch does not change what it is rotated by
-            mask = rotated.mask(int(np.argmax(rotated.tables.directions == direction)))
+            mask = rotated.direction_mask(int(alike[0]))
             norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
             for some in _groups(alike):
                 for copy, state in enumerate(states):
@@ -229,7 +246,11 @@ class TomogramProblem:
                     kernel.correlate_with_norm(spectra, templates, some, norm, state, restriction)
 
     def _fold_general(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", rows: np.ndarray, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
         for some in _groups(rows):
             for copy, state in enumerate(states):
@@ -282,7 +303,7 @@ class TomogramProblem:
         voxels = np.prod(tile.shape) if selected is None else np.count_nonzero(selected)
         summary = {"voxels": float(voxels)}
         if self.near is not None:
-            counts = self._count_rows(tile)
+            counts = self.count_rows(tile)
             summary["scores"] = float(counts.sum())
             if self.moments:
                 states = states | {"moments": states["moments"] | {"count": counts}}
@@ -298,7 +319,7 @@ class TomogramProblem:
         found = {name: np.asarray(values)[None] for name, values in maps.items()}
         return found | {"valid": self._valid(tile)}, summary
 
-    def _count_rows(self, tile: Tile) -> np.ndarray:
+    def count_rows(self, tile: Tile) -> np.ndarray:
         """Return how many rotations each voxel of a tile is scored with."""
         rows = constants.read_tables(self.tables_folder).seed_rows
         counts = np.zeros(tile.shape, np.int64)
@@ -343,54 +364,6 @@ def corrected(raw: np.ndarray, noise: np.ndarray, correction: str) -> np.ndarray
         room = np.maximum(1 - noise, np.float32(1e-6))
         return np.maximum((raw - noise) / room, np.float32(0))
     return raw - noise
-
-
-class _Rotated:
-    """Rotated templates and masks of a task, on its device."""
-
-    def __init__(
-        self, problem: TomogramProblem, tables: Tables, xp: ModuleType, seeds: TileSeeds | None
-    ) -> None:
-        self.problem, self.tables, self.xp, self.seeds = problem, tables, xp, seeds
-        self.label = None if seeds is None else xp.asarray(seeds.label)
-        self.coefficients = [xp.asarray(template) for template in tables.templates]
-        self.mask_coefficients = xp.asarray(tables.mask_coefficients)
-        self.filter = None if tables.template_filters is None else xp.asarray(tables.template_filters[0])
-
-    def fixed_mask(self) -> Any:
-        """Return the mask of every rotation, for one that does not change under rotation."""
-        return normalization_mask(self.xp.asarray(self.tables.mask), self.problem.normalization)
-
-    def mask(self, row: int, *, mirrored: bool = False) -> Any:
-        """Return the mask, or that of the mirrored template, in the frame of one rotation."""
-        mask = mirror.mirrored(self.mask_coefficients) if mirrored else self.mask_coefficients
-        rotated = rotate_mask(mask, self.tables.matrices[row])
-        return normalization_mask(rotated, self.problem.normalization)
-
-    def restriction(self, rows: np.ndarray) -> kernel.Restriction | None:
-        """Return which voxels some rows score; none where all do."""
-        near = self.problem.near
-        if near is None or self.seeds is None:
-            return None
-        allowed = near.allowed(self.tables.matrices[rows], self.seeds.matrices)
-        nowhere = np.zeros((len(rows), 1), bool)
-        return kernel.Restriction(self.label, np.concatenate([nowhere, allowed], axis=1))
-
-    def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
-        """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""
-        made = [
-            prepare_rotation(
-                self.coefficients[copy],
-                mask,
-                self.tables.matrices[row],
-                interpolation=self.problem.interpolation,
-                filter_half=self.filter,
-                normalization=self.problem.normalization,
-            )
-            for row, mask in zip(rows, masks, strict=True)
-        ]
-        counts = np.array([float(count) for _, count in made])
-        return self.xp.stack([template for template, _ in made]), counts
 
 
 def _groups(rows: np.ndarray) -> Iterator[np.ndarray]:
