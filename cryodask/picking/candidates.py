@@ -146,6 +146,9 @@ class PeakSearch:
                 allowed &= inside.reshape([-1 if a == axis else 1 for a in range(3)])
         if mask is not None:
             allowed &= read_here(mask.isel(dict(zip("zyx", outer, strict=True)))) > 0.5
+        if "coarse_to_fine" in self.dataset.attrs:
+            # elsewhere no fine row was scored
+            allowed &= block["rescored"] != 0
         if "class_id" in self.dataset and self.dataset.sizes["template"] > 1:
             allowed &= block["class_id"] == self.template
         if self.selection.sharpness is not None:

@@ -142,6 +142,8 @@ def _pick_one(
         logger.info(note, source_name(dataset))
     if options.score not in dataset:
         raise InputError(f"{source_name(dataset)}: --score {options.score}: no such map in the result")
+    if options.class_id is not None and not 1 <= options.class_id <= (count := dataset.sizes["template"]):
+        raise InputError(f"{source_name(dataset)}: --class {options.class_id}: expected 1 to {count}")
     diameter = options.particle_diameter or _stored_diameter(dataset)
     distance = (options.min_distance or diameter or _no_distance(dataset)) / voxel_size_of(dataset)
     finder = PeakFinder(dataset, source, _selection(dataset, distance, options), options.mask, executor)

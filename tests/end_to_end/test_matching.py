@@ -175,6 +175,25 @@ def test_a_template_of_opposite_contrast_is_told_with_what_to_set(
         assert status == 0
         assert ("the template's contrast looks opposite to the tomogram's" in told) is expected
         assert (f"set contrast: {mend}" in told) is expected
+        assert told.count("looks opposite") == expected
+
+
+def test_what_filtering_finds_doubtful_is_told_before_the_search(project, tmp_path):
+    from cryodask.jobs.tomogram_matching.planning import Resources
+    from cryodask.jobs.tomogram_matching.runs import execute, open_runs
+
+    changes = {"contrast": "inverted", "lowpass": 40.0, "angles": {"step": 90}, "output": str(tmp_path)}
+    rows = cd.read_parameters(project.yaml("doubtful.yaml", **changes))
+    events: list[object] = []
+    execute(
+        open_runs(rows, Resources(ntiles=2)),
+        listen=lambda progress: events.append(progress.tiles_done),
+        tell=lambda notice: events.append(notice),
+    )
+    first = next(index for index, event in enumerate(events) if isinstance(event, str))
+    assert events[first].startswith("tomogram.zarr: the template's contrast looks opposite")
+    assert events[:first] == [] and events[first + 1] == 0  # no tile is done
+    assert len([event for event in events if isinstance(event, str) and "contrast" in event]) == 1
 
 
 def test_a_mask_and_a_region_limit_the_search(project, tmp_path, run_cli):

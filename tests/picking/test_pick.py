@@ -121,7 +121,6 @@ def test_cluster_size_drops_single_voxels(make_result):
 def test_max_particles_and_class(make_result):
     result = make_result(PEAKS)
     assert places(pick(result, max_particles=2)) == [(8, 9, 10), (18, 8, 22)]
-    assert len(pick(result, class_id=2)) == 0
     assert len(pick(result, class_id=1)) == 3
 
 
@@ -193,6 +192,7 @@ def test_no_peak_gives_an_empty_table_with_all_columns(make_result):
         ({"independent": "effective", "sigma": 5}, "changes --false-positives alone, not --sigma"),
         ({"score": "mip"}, "--score mip: expected score, score_raw, zscore"),
         ({"score": "zscore"}, "--score zscore: no such map in the result"),
+        ({"class_id": 2}, "--class 2: expected 1 to 1"),
         ({"sigma": -1}, "--sigma -1: expected a number above 0"),
         ({"edge": "far"}, "--edge far: expected valid, none or a distance in angstrom"),
         ({"cluster_size": (5, 2)}, "--cluster-size 5,2: expected 1 <= MIN <= MAX"),
@@ -226,3 +226,15 @@ def test_missing_and_unfinished_results_are_refused(tmp_path):
     (tmp_path / "a.partial.zarr").mkdir()
     with pytest.raises(InputError, match="an unfinished run; finish it with --resume"):
         pick(tmp_path / "a.partial.zarr")
+
+
+def test_peaks_that_only_a_coarse_stage_scored_are_no_particles(make_result):
+    peaks = [(8, 9, 10, 0.5, 3), (16, 20, 22, 0.6, 4)]
+    result = make_result(peaks, coarse_to_fine="{}")
+    exact = np.zeros(result.valid.shape, np.uint8)
+    exact[5:12, 6:13, 7:14] = 1
+    result["rescored"] = (("z", "y", "x"), exact)
+    found = pick(result, threshold=0.3, refine="none")
+    assert found[["z", "y", "x"]].to_numpy().tolist() == [[8, 9, 10]]
+    # an exhaustive search on a coarser grid has scored everything
+    assert len(pick(result.drop_attrs().assign_attrs(make_result(peaks).attrs), threshold=0.3)) == 2

@@ -17,6 +17,7 @@ from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.assembled import Assembled, assemble
 from cryodask.jobs.classify.averages import FullAverage, full_average
+from cryodask.jobs.classify.centring import centred_images
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
@@ -107,6 +108,8 @@ def plan_classification(
     if stack.pixel_size is None:
         tell("no pixel size in the files: lengths are given in pixels")
         stack = replace(stack, images=stack.images.assign_attrs(pixel_size=1.0))
+    if parameters.vpp:
+        parameters = parameters.model_copy(update={"ctf": "none"})
     if parameters.ctf is None:
         parameters = parameters.model_copy(update={"ctf": "flip" if stack.has_defocus else "none"})
         if not stack.has_defocus:
@@ -208,6 +211,10 @@ def _centres(
     if p.use_origins:
         origins = stack.table[["origin_x", "origin_y"]].fillna(0).to_numpy(np.float64)
         start = (-origins / job.working_pixel).astype(np.float32)
+    if p.center_method:
+        if p.center_method > 2:
+            tell(f"center_method = {p.center_method}: taken for 2, the rotational average")
+        start = centred_images(prepared.particles, p.center_method, job.shape, rounds)
     if p.skip_prealignment:
         return start
     stored = job.folder.work / "prealignment.npz"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cryodask.jobs.messages import FieldError, Source, input_error
-from cryodask.jobs.micrograph_matching.block import Block, PositiveAngstrom, limited, refuse
+from cryodask.jobs.messages import FieldError
+from cryodask.jobs.micrograph_matching.block import Block, Configuration, PositiveAngstrom, limited, refuse
 from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.optics_block import Compat, DefocusSearch, OpticsGroup, PixelSizeSearch
@@ -73,7 +73,7 @@ class OwnOptions(Block):
     template_name: str | None = None
 
 
-class MatchConfig(Block):
+class MatchConfig(Configuration):
     """Matching of one micrograph with one template.
 
     A Leopard-EM ``match_template`` YAML is valid as it is; the `cryodask` block holds what it lacks. Paths
@@ -91,8 +91,6 @@ class MatchConfig(Block):
     computational_config: ComputationalConfig = ComputationalConfig()
     movie_config: dict[str, Any] | None = None
     cryodask: OwnOptions = OwnOptions()
-
-    _source: Source = PrivateAttr(default_factory=Source)
 
     @field_validator("orientation_search_config", mode="before")
     @classmethod
@@ -112,41 +110,14 @@ class MatchConfig(Block):
 
     @model_validator(mode="after")
     def _check_together(self) -> "MatchConfig":
+        if self.cryodask.bin_to is not None and self.cryodask.crop == "same":
+            text = "not supported beside bin_to, which pads the image; use crop: valid"
+            raise FieldError("cryodask.crop", "same", text)
         limits = self.cryodask.pixel_size_search_config
         if limits.enabled and self.optics_group.pixel_size + limits.pixel_size_min <= 0:
             text = f"expected more than -{self.optics_group.pixel_size:g}, the pixel size"
             raise FieldError("cryodask.pixel_size_search_config.pixel_size_min", limits.pixel_size_min, text)
         return self
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], *, source: Source | None = None) -> "MatchConfig":
-        """Validate a mapping of keys.
-
-        Raises
-        ------
-        InputError
-            Naming the file, the field, its value and what was expected.
-        """
-        source = source or Source()
-        try:
-            config = cls.model_validate(dict(mapping))
-        except ValidationError as error:
-            raise input_error(error, cls, source) from None
-        config._source = source
-        return config
-
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> "MatchConfig":
-        """Read a YAML or JSON file.
-
-        Raises
-        ------
-        InputError
-            No such file, no mapping, or a wrong value.
-        """
-        from cryodask.jobs.yaml_file import read_mapping
-
-        return cls.from_mapping(read_mapping(path), source=Source(Path(path).name))
 
     def run(self, output: str | Path | None = None, *, resume: bool = False, overwrite: bool = False) -> Path:
         """Search, store the result and write its maps, on the active Dask cluster or on threads.
@@ -170,11 +141,6 @@ class MatchConfig(Block):
         target = None if output is None else Path(output)
         runs = open_runs([self], resources, output=target, resume=resume, overwrite=overwrite)
         return execute(runs, resources=resources)[0]
-
-    @property
-    def source(self) -> Source:
-        """Where this configuration was written."""
-        return self._source
 
     @property
     def micrograph_name(self) -> str:

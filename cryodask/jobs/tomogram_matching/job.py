@@ -117,7 +117,9 @@ def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset
     scratch = scratch_folder()
     problem = make_problem(inputs, scratch / "constants", resources)
     first = make_first_stage(inputs, problem, area, resources, scratch / COARSE)
-    plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+    plan = (
+        make_plan(inputs, problem, area, resources) if first is None else second_plan(area, len(inputs.every))
+    )
     write_constants(inputs, problem, area)
     if problem.moments and not all(part.has_zscore for part in problem.parts):
         log.warning("fewer than %d rotations of a template, no zscore", LEAST_FOR_ZSCORE)

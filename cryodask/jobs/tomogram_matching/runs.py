@@ -1,6 +1,7 @@
 """Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from cryodask.jobs.tomogram_matching.area import search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
 from cryodask.jobs.tomogram_matching.match_run import MatchRun
+from cryodask.jobs.tomogram_matching.notices import Notices
 from cryodask.jobs.tomogram_matching.outputs import check_existing, check_finished
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
@@ -28,12 +30,15 @@ from cryodask.jobs.tomogram_matching.result import (
 )
 from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
 from cryodask.jobs.tomogram_matching.voxel_checks import check_voxels
+from cryodask.search.driver import Progress
 from cryodask.search.store import RunStore, check_same_run
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
+
+log = logging.getLogger("cryodask")
 
 
 def open_runs(
@@ -110,7 +115,11 @@ def _open_run(
     known = RunStore(str(coarse)).read_plan()[0] if plan and RunStore(str(coarse)).exists() else None
     first = make_first_stage(inputs, problem, area, resources, coarse, known)
     if plan is None:
-        plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+        plan = (
+            make_plan(inputs, problem, area, resources)
+            if first is None
+            else second_plan(area, len(inputs.every))
+        )
     share = share_of_rows(inputs, problem, plan) if first is None else first.share(inputs)
     replaces = overwrite and not resume
     return MatchRun(inputs, area, problem, plan, store, final, files, share, first, is_finished, replaces)
@@ -127,13 +136,22 @@ def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
     return {folder: size + scratch for folder, size in needed.items()}
 
 
-def execute(runs: Sequence[MatchRun], *, resources: Resources | None = None, **options: Any) -> list[Path]:
+def execute(
+    runs: Sequence[MatchRun],
+    *,
+    resources: Resources | None = None,
+    listen: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = log.warning,
+    **options: Any,
+) -> list[Path]:
     """Compute runs from `open_runs` as one queue of tasks, each result published as it completes.
 
     `resources` gives the rotations of a task; other options and errors are those of
     `cryodask.jobs.execution.execute`.
     """
-    return execution.execute(runs, batch=resources.angle_batch if resources else None, **options)
+    notices = Notices(runs, listen, tell)
+    batch = resources.angle_batch if resources else None
+    return execution.execute(runs, batch=batch, listen=notices.listen, tell=notices.tell, **options)
 
 
 def run(
