@@ -154,6 +154,7 @@ def parameter_options(command: F) -> F:
 @click.option("--seed", "--rand_seed", "--rand-seed", "seed", type=int, help="Seed of every random number.")
 @click.option("--pixel-size", type=float, help="Angstrom, instead of the file's.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many particles.")
+@click.option("--drop-duplicates", is_flag=True, help="Keep the first row of an image in several.")
 @click.option("--subset", type=click.Path(path_type=Path), help="File of 0-based rows to classify.")
 @parameter_options
 @click.option("--resume", is_flag=True, help="Continue an unfinished run.")
@@ -172,6 +173,7 @@ def classify(
     pixel_size: float | None,
     limit: int | None,
     subset: Path | None,
+    drop_duplicates: bool,
     resume: bool,
     restart: int,
     overwrite: bool,
@@ -195,7 +197,12 @@ def classify(
     from cryodask.jobs.classify.job import plan_classification
     from cryodask.jobs.classify.planning import check_fits, plan_cost
 
-    stack = _open(particles, pixel_size, limit, subset)
+    stack = _open(particles, pixel_size)
+    if drop_duplicates:
+        stack = stack.take(~stack.table["name"].duplicated().to_numpy())
+    if subset is not None:
+        stack = stack.take(_rows(subset, len(stack)))
+    stack = stack.take(slice(limit))
     values = options | {"radius": _radius(radius, diameter, stack.pixel_size)}
     job = plan_classification(
         stack,
@@ -214,16 +221,13 @@ def classify(
     _compute(job, where, as_json)
 
 
-def _open(particles: str, pixel_size: float | None, limit: int | None, subset: Path | None) -> Any:
+def _open(particles: str, pixel_size: float | None) -> Any:
     from cryodask.errors import InputError
     from cryodask.io.particle_stack import open_particles
 
     if particles.startswith("bdb:"):
         raise InputError("bdb is not readable; export to HDF or STAR with your EMAN2 tools")
-    stack = open_particles(particles, pixel_size=pixel_size)
-    if subset is not None:
-        stack = stack.take(_rows(subset, len(stack)))
-    return stack.take(slice(limit)) if limit is not None else stack
+    return open_particles(particles, pixel_size=pixel_size)
 
 
 def _rows(path: Path, count: int) -> Any:

@@ -375,6 +375,24 @@ def test_other_ways_find_the_views_too(small: Small, options: dict[str, Any]) ->
     assert figures["accounted"] > 0.8
 
 
+def test_parts_of_a_stack_add_up(small: Small, tmp_path: Path, capsys: Any) -> None:
+    given = rows(small.star)
+    twice = tmp_path / "twice.star"
+    blocks = starfile.read(small.star, always_dict=True)
+    starfile.write(blocks | {"particles": pd.concat([given, given[:3]])}, twice)
+    (tmp_path / "rows.txt").write_text("\n".join(map(str, range(5, 150))))
+    (tmp_path / "small.mrcs").symlink_to(small.star.parent / "small.mrcs")
+    words = ["classify", str(twice), str(tmp_path / "out"), *FLAGS, "--cluster", "threads"]
+    assert run(words) == 2
+    assert "rows 1 and 201: the same image 000001@small.mrcs; --drop-duplicates" in capsys.readouterr().err
+    words += ["--drop-duplicates", "--subset", str(tmp_path / "rows.txt"), "--limit", "120", "--splits", "0"]
+    assert run([*words, "--averages", "none"]) == 0
+    files = [tmp_path / "out" / f"particles_{name}.star" for name in ("accounted", "unaccounted")]
+    names = [name for path in files if path.exists() for name in rows(path)["rlnImageName"]]
+    assert sorted(names) == sorted(given["rlnImageName"][5:125])
+    assert not (tmp_path / "out" / "class_averages.mrcs").exists()
+
+
 def test_a_foreign_folder_is_left_alone(small: Small, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
     assert run(["classify", str(small.star), str(tmp_path), *FLAGS, "--overwrite"]) == 2

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from cryodask import __version__
+from cryodask.arrays.npy import load_npz
 from cryodask.errors import InputError
 from cryodask.io.image_stacks import ImagePlaces, write_stack
 from cryodask.io.particle_stack import ParticleStack
@@ -99,6 +100,7 @@ def plan_classification(
     ------
     InputError
     """
+    _check_names(stack)
     if stack.pixel_size is None and parameters.ctf != "none" and stack.has_defocus:
         raise InputError(f"{Path(stack.source).name}: no pixel size for the CTF; give --pixel-size")
     columns = ", ".join(stack.blocks[stack.block].columns) if stack.block else "none"
@@ -120,6 +122,19 @@ def plan_classification(
     folder = RunFolder(output, resume=resume, overwrite=overwrite, restart=restart)
     folder.check(stack, parameters)
     return Classification(stack, parameters, folder, chunk or chunk_length(len(stack)))
+
+
+def _check_names(stack: ParticleStack) -> None:
+    """Refuse an image that stands in two rows: it would vote twice."""
+    names = stack.table["name"]
+    again = np.flatnonzero(names.duplicated())
+    if len(again):
+        name = names.iloc[again[0]]
+        first = int(np.flatnonzero(names == name)[0])
+        raise InputError(
+            f"{Path(stack.source).name} rows {first + 1} and {again[0] + 1}: the same image {name}; "
+            "--drop-duplicates keeps the first"
+        )
 
 
 def _check_optics(stack: ParticleStack, parameters: ClassifyParameters) -> None:
@@ -231,8 +246,7 @@ def _centres(
         centres[rows] = found.centres
         write_arrays(stored, {"centres": centres})
         _write_prealignment(job, centres, found)
-    with np.load(stored) as file:
-        return file["centres"]
+    return load_npz(stored)["centres"]
 
 
 def _write_prealignment(job: Classification, centres: np.ndarray, found: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.io.image_stacks import ImagePlaces
 from cryodask.jobs.classify import preparation
@@ -189,7 +190,7 @@ def _resample_chunk(
         np.add.at(sums[:, 1:], raw.group, power)
         images.write(chunk, values, "_resampled")
         images.write(chunk, np.append(sums.ravel(), inside), "_power")
-    found = np.load(summary)
+    found = load_npy(summary)
     return found[:-1].reshape(groups, -1), float(found[-1])
 
 
@@ -199,7 +200,7 @@ def _whiten_chunk(
     """Write a chunk of working images; return the standard deviation of the noise of each."""
     record = images.path(chunk, "_deviation")
     if not record.exists():
-        values = np.load(images.path(chunk, "_resampled"))
+        values = load_npy(images.path(chunk, "_resampled"))
         if power is not None:
             for number in np.unique(group):
                 values[group == number] = preparation.whitened(values[group == number], power[number])
@@ -207,7 +208,7 @@ def _whiten_chunk(
         images.write(chunk, values)
         images.write(chunk, deviation, "_deviation")
     images.path(chunk, "_resampled").unlink(missing_ok=True)
-    return np.load(record)
+    return load_npy(record)
 
 
 def _scale_particles(
