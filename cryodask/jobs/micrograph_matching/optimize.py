@@ -50,8 +50,8 @@ class Optimum:
     table
         pixel_size (angstrom), score (mean z), particles, stage; in the order they were tried.
     pixel_size, uncertainty
-        Vertex of the parabola around the best value and its standard error, angstrom; NaN where the best value
-        is the end of its range.
+        Vertex of the parabola around the best value and its standard error, angstrom; NaN where the best is
+        the end of its range.
     """
 
     table: pd.DataFrame
@@ -236,8 +236,8 @@ def parabola_optimum(table: pd.DataFrame) -> tuple[float, float]:
     """Return the voxel size of best score and its standard error, by a parabola around the best value.
 
     It is fitted to all scores between the values of the first list on either side: those of the second list
-    alone lie so close that noise would bend it. The z-score of a particle has unit noise, and N particles of mean z
-    their log-likelihood N z^2/2, so that the error is 1/sqrt(N z |z''|).
+    alone lie so close that noise would bend it. The z-score of a particle has unit noise, and N particles of
+    mean z the log-likelihood N z^2/2, so that the error is 1/sqrt(N z |z''|).
 
     Parameters
     ----------
