@@ -193,7 +193,7 @@ def _create_array(group: zarr.Group, variable: Variable, plan: TilePlan, dimensi
         variable.name,
         shape=(*lengths, *plan.shape),
         shards=(*lengths, *plan.core),
-        chunks=((1,) * len(lengths)) + plan.chunk,
+        chunks=(*(variable.leading_chunk or (1,) * len(lengths)), *plan.chunk),
         dtype=variable.dtype,
         fill_value=variable.fill,
         compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
