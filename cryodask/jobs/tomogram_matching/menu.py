@@ -1,0 +1,313 @@
+"""The first stages that a coarse-to-fine search may choose from, and what each would cost."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from scipy.ndimage import maximum_filter
+from scipy.spatial.transform import Rotation
+from scipy.special import ndtr
+
+from cryodask.geometry.neighbours import RowFinder, RowSets
+from cryodask.jobs.tomogram_matching.miss_probability import MissModel
+from cryodask.picking.thresholds import false_positive_threshold
+
+STEP_FACTORS = (2, 3, 4, 6)
+LOWPASS_SHARES = (1 / 2, 2 / 3, 1)
+FACTORS = (Fraction(1, 2), Fraction(3, 5), Fraction(2, 3), Fraction(3, 4), Fraction(4, 5), Fraction(1))
+# fall of the extra low-pass, Fourier pixels of the template box: a steep one ends sooner, on a coarser grid
+LOWPASS_SIGMA = 1.0
+GRIDS = 2  # of those that hold the band, the coarsest
+LARGEST_STEP = 60.0
+PILOT_SHARE = 0.05  # of the coarse rows that are searched on one tile before the choice
+LEAST_PILOT = 8
+BEST_ROWS = 3  # coarse rows of a candidate near which the fine rows are tried
+SAMPLED_ROWS = 200
+NEIGHBOURS = 27  # voxels of a candidate: its own and those around it
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """A coarse search of everything.
+
+    Parameters
+    ----------
+    step
+        Of its rotation list, degrees.
+    lowpass
+        Beyond the band of the search, angstrom; None for none.
+    factor
+        Its voxels in one of the full grid, along an axis.
+    """
+
+    step: float
+    lowpass: float | None
+    factor: Fraction
+
+    def __str__(self) -> str:
+        low = "" if self.lowpass is None else f", low-pass {self.lowpass:.0f} angstrom"
+        grid = "full grid" if self.factor == 1 else f"grid {self.factor}"
+        return f"step {self.step:g} degrees{low}, {grid}"
+
+
+def first_stages(
+    step: float, diameter: float, *, box: int, voxel_size: float, band_edge: float
+) -> list[FirstStage]:
+    """Return the menu: steps of 2, 3, 4 and 6 times the fine one, low-passes, and the grids that hold these.
+
+    The low-passes are none and those at which the rim of a particle moves by 1/2, 2/3 and all of a step. What a
+    grid or a low-pass costs in score is in the miss probability; so a grid need only hold the band itself.
+
+    Parameters
+    ----------
+    step
+        Of the fine list, degrees.
+    diameter
+        Of the particle, angstrom.
+    box
+        Edge n of the template box, voxels.
+    voxel_size
+        Angstrom.
+    band_edge
+        Radius at which the band of the search ends, Fourier pixels of the box.
+    """
+    found = []
+    band_edge = min(band_edge, box / 2)
+    for factor in STEP_FACTORS:
+        coarse = factor * step
+        if coarse > LARGEST_STEP:
+            break
+        for share in (None, *LOWPASS_SHARES):
+            lowpass = None if share is None else share * math.radians(coarse) * diameter
+            edge = band_edge
+            if lowpass is not None:
+                edge = box * voxel_size / lowpass + LOWPASS_SIGMA * math.sqrt(2.0)
+                if edge >= band_edge:
+                    continue
+            grids = [grid for grid in FACTORS if grid * box / 2 >= edge] or [Fraction(1)]
+            found += [FirstStage(coarse, lowpass, grid) for grid in grids[:GRIDS]]
+    return found
+
+
+@dataclass(frozen=True)
+class Rates:
+    """CPU seconds of the elementary work of a search.
+
+    Parameters
+    ----------
+    search
+        A voxel and a rotation of a search of all voxels, rotating the template included.
+    rotation
+        Rotating, filtering and normalising a template of the full grid.
+    product
+        One voxel of the mask's support in the sum of an exact score.
+    """
+
+    search: float
+    rotation: float
+    product: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """The size of a search.
+
+    Parameters
+    ----------
+    voxels
+        Searched, of the full grid.
+    rotations
+        Of the fine list.
+    support
+        Voxels of the mask, full grid.
+    tiles
+        Of the full grid; rotated templates are shared within one.
+    """
+
+    voxels: float
+    rotations: int
+    support: int
+    tiles: int = 1
+
+    def exhaustive_seconds(self, rates: Rates) -> float:
+        """Return the CPU seconds of scoring everything."""
+        return self.voxels * self.rotations * rates.search
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A first stage with its threshold and its price.
+
+    Parameters
+    ----------
+    first
+        The stage.
+    rotations
+        Of its list.
+    local_rows
+        Fine rows tried for each candidate voxel, on average.
+    threshold, sigma
+        τ and the standard deviation of noise, both of coarse scores.
+    miss
+        Probability that a particle at the threshold of the run is missed.
+    candidates
+        Coarse voxels expected to go to the second stage.
+    is_measured
+        Whether `candidates` comes from a pilot search rather than from normal noise.
+    """
+
+    first: FirstStage
+    rotations: int
+    local_rows: float
+    threshold: float
+    sigma: float
+    miss: float
+    candidates: float
+    is_measured: bool = False
+
+    def seconds(self, work: Work, rates: Rates) -> float:
+        """Return the CPU seconds of both stages."""
+        volume = float(self.first.factor) ** 3
+        search = self.rotations * work.voxels * volume * rates.search
+        positions = self.candidates / volume
+        # candidates come in groups of neighbours, which share their rows
+        wanted = self.candidates / NEIGHBOURS * self.local_rows / work.tiles
+        rotated = work.tiles * work.rotations * -math.expm1(-wanted / work.rotations)
+        return search + rotated * rates.rotation + positions * self.local_rows * work.support * rates.product
+
+
+def make_offer(
+    first: FirstStage,
+    model: MissModel,
+    work: Work,
+    *,
+    rotations: int,
+    local_rows: float,
+    miss_rate: float,
+    false_positives: float,
+) -> Offer:
+    """Return a first stage with the largest threshold that misses few enough particles.
+
+    Parameters
+    ----------
+    first, model
+        The stage, and what it sees of particles.
+    work
+        Of the whole search.
+    rotations
+        Of the coarse list.
+    local_rows
+        From `count_local_rows`.
+    miss_rate
+        ε.
+    false_positives
+        Expected number of noise peaks at the threshold of the run, all scores of the fine search counting.
+    """
+    fine_score = run_threshold(model, work, false_positives)
+    threshold = model.coarse_threshold(fine_score, miss_rate)
+    voxels = work.voxels * float(first.factor) ** 3
+    noise = voxels * rotations * float(ndtr(-threshold / model.coarse_sigma))
+    return Offer(
+        first,
+        rotations,
+        local_rows,
+        threshold,
+        model.coarse_sigma,
+        model.miss_probability(threshold, fine_score),
+        min(NEIGHBOURS * noise, voxels),
+    )
+
+
+def run_threshold(model: MissModel, work: Work, false_positives: float) -> float:
+    """Return the fine score from which a peak counts, as picking will set it on noise of this power."""
+    return false_positive_threshold(model.fine_sigma, work.voxels * work.rotations, false_positives)
+
+
+def choose_offer(
+    offers: Sequence[Offer], work: Work, rates: Rates, measure: Callable[[Offer], float]
+) -> Offer | None:
+    """Return the cheapest offer by measured candidates, or None where scoring everything costs no more.
+
+    Parameters
+    ----------
+    offers
+        The menu, priced for normal noise.
+    work, rates
+        Of the whole search.
+    measure
+        Returns the candidates of an offer by a pilot search (`scaled_candidates`); called for the cheapest
+        offer until that is one already measured.
+    """
+    left = list(offers)
+    while left:
+        cheapest = min(left, key=lambda offer: offer.seconds(work, rates))
+        if cheapest.seconds(work, rates) >= work.exhaustive_seconds(rates):
+            return None
+        if cheapest.is_measured:
+            return cheapest
+        # real data hold more than noise, never less
+        candidates = max(cheapest.candidates, measure(cheapest))
+        left[left.index(cheapest)] = replace(cheapest, candidates=candidates, is_measured=True)
+    return None
+
+
+def pilot_rows(rotations: int) -> np.ndarray:
+    """Return the rows of a coarse list that a pilot searches: a twentieth, evenly chosen."""
+    count = min(rotations, max(LEAST_PILOT, round(PILOT_SHARE * rotations)))
+    return np.unique(np.linspace(0, rotations - 1, count).round().astype(np.int64))
+
+
+def candidate_voxels(score: np.ndarray, threshold: float) -> np.ndarray:
+    """Return where a map (z, y, x) or a neighbour of the 26 around reaches a threshold."""
+    return np.asarray(maximum_filter(score >= threshold, size=3, mode="constant"))
+
+
+def scaled_candidates(score: np.ndarray, offer: Offer, work: Work, *, searched: int) -> float:
+    """Return the candidates that a pilot's map of one tile lets expect of the whole search.
+
+    Parameters
+    ----------
+    score
+        (z, y, x) largest coarse score of the pilot's rows.
+    offer
+        Gives threshold, rows and grid.
+    work
+        Of the whole search.
+    searched
+        Rows of the pilot.
+    """
+    voxels = work.voxels * float(offer.first.factor) ** 3
+    share = float(candidate_voxels(score, offer.threshold).mean())
+    return min(share * offer.rotations / searched, 1.0) * voxels
+
+
+def count_local_rows(coarse: Rotation, local: RowSets, symmetry: str = "C1") -> float:
+    """Return how many fine rows lie near any of a candidate's best coarse rows, on average.
+
+    Parameters
+    ----------
+    coarse
+        The coarse list.
+    local
+        The fine rows near each coarse row.
+    symmetry
+        Point group of the template.
+    """
+    sample = np.unique(np.linspace(0, len(coarse) - 1, SAMPLED_ROWS).round().astype(np.int64))
+    best = RowFinder(coarse, symmetry).nearest(coarse[sample], BEST_ROWS)[1]
+    return float(np.mean([len(local.union(rows)) for rows in best]))
+
+
+def describe(offer: Offer | None, work: Work, rates: Rates) -> str:
+    """Return in one line for a user what was chosen and why."""
+    whole = work.exhaustive_seconds(rates)
+    if offer is None:
+        return f"coarse_to_fine: searching everything is cheapest ({whole:.0f} CPU s), exhaustive is used"
+    share = offer.seconds(work, rates) / whole
+    return (
+        f"coarse_to_fine: {offer.first}, {offer.rotations} of {work.rotations} rotations, threshold "
+        f"{offer.threshold / offer.sigma:.2f} sigma; misses at most {100 * offer.miss:.2g} % of the particles at "
+        f"the threshold of the run; about {offer.candidates:.2g} candidates, 1/{1 / share:.0f} of the work of exhaustive"
+    )
