@@ -17,9 +17,9 @@ from cryodask.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from cryodask.jobs.tomogram_matching.match_run import MatchRun
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
     from cryodask.jobs.tomogram_matching.planning import Resources
-    from cryodask.jobs.tomogram_matching.runs import MatchRun
     from cryodask.search.driver import Progress
 
 

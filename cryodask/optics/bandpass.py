@@ -1,7 +1,7 @@
 """The band that a search uses: a low-pass less a high-pass, both with Gaussian falls."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,16 @@ class BandPass:
     def edge(self) -> float:
         """Radius beyond which the band is empty, Fourier pixels of the template box."""
         return self.lp_rad + self.lp_sigma * math.sqrt(2.0)
+
+    def scaled(self, factor: float) -> "BandPass":
+        """Return the same band in the Fourier pixels of a box that is larger by a factor."""
+        return replace(
+            self,
+            lp_rad=self.lp_rad * factor,
+            lp_sigma=self.lp_sigma * factor,
+            hp_rad=self.hp_rad * factor,
+            hp_sigma=self.hp_sigma * factor,
+        )
 
     def curve(self, r: np.ndarray, box: int) -> np.ndarray:
         """Return the band-pass at radii.

@@ -45,7 +45,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, its tiles, the hypotheses of one task, and what to do before its first and after its last."""
+    """A run, its tiles, the hypotheses of one task, and what to do before its first and after its last.
+
+    It begins only when the run of number `after`, whose stored result it reads, is complete.
+    """
 
     run: Run
     plan: TilePlan
@@ -53,6 +56,7 @@ class PlannedRun:
     begin: Callable[[], Any]
     complete: Callable[[], Any]
     name: str
+    after: int | None = None
 
 
 @dataclass
@@ -217,6 +221,8 @@ class _Driver:
         preparing, ahead = 0, 0
         for number, run in self.open.items():
             if run.state == "new":
+                if run.planned.after in self.open:
+                    continue
                 if preparing >= 2 and ahead >= self.slots:
                     return False
                 self._start(number, run)
@@ -349,6 +355,8 @@ class _Driver:
         """Go on without a run that cannot be prepared or completed."""
         self._stop_if_full(run, error)
         del self.open[number]
+        for waiting in [other for other, each in self.open.items() if each.planned.after == number]:
+            del self.open[waiting]
         self.runs_failed += 1
         refusals = (kind for kind in (InputError, ResourceError) if isinstance(error, kind))
         self._note(run.planned.name, error, next(refusals, IncompleteError))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -10,19 +11,36 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from cryodask.search.problem import Problem, Variable
-from cryodask.search.task import compute_tile
-from cryodask.search.tiles import Tile, TilePlan
+from cryodask.search.task import Run, compute_tile, score_batch
+from cryodask.search.tiles import Batch, Tile, TilePlan
 
 
-def lazy_variables(problem: Problem, plan: TilePlan) -> dict[str, da.Array]:
+@dataclass(frozen=True)
+class StoredStage:
+    """A run, created, whose whole stored result another problem reads."""
+
+    run: Run
+    plan: TilePlan
+
+
+def lazy_variables(problem: Problem, plan: TilePlan, after: StoredStage | None = None) -> dict[str, da.Array]:
     """Return the result's variables as Dask arrays over (*leading, *positions).
 
-    Variables computed together share one kernel run a tile; only the tiles that are asked for are computed.
+    Variables computed together share one kernel run a tile; only the tiles that are asked for are computed,
+    though the whole of a stage that comes before.
+
+    Parameters
+    ----------
+    problem, plan
+        What is searched, and its tiles.
+    after
+        What must be stored before; tiles that are stored already are not computed again.
     """
     token = tokenize(problem, plan.describe())
     wanted = set(plan.wanted)
     prepare, tile_key = f"prepare-{token}", f"tile-{token}"
-    layer: dict[Any, Any] = {prepare: (_prepare, problem)}
+    stage = {} if after is None else _stage_graph(after, f"stage-{token}")
+    layer: dict[Any, Any] = {**stage, prepare: (_prepare, problem, list(stage))}
     for tile in plan.tiles:
         layer[tile_key, tile.index] = (_tile_arrays, prepare, tile)
     arrays = {}
@@ -34,9 +52,23 @@ def lazy_variables(problem: Problem, plan: TilePlan) -> dict[str, da.Array]:
     return arrays
 
 
-def _prepare(problem: Problem) -> Problem:
+def _stage_graph(stage: StoredStage, name: str) -> dict[Any, Any]:
+    prepare = f"{name}-prepare"
+    graph: dict[Any, Any] = {prepare: (_prepare, stage.run.problem, [])}
+    for tile in stage.plan.tiles:
+        graph[name, tile.index] = (_store_tile, prepare, stage.run, tile)
+    return graph
+
+
+def _prepare(problem: Problem, before: list[Any]) -> Problem:
     problem.prepare()
     return problem
+
+
+def _store_tile(problem: Problem, run: Run, tile: Tile) -> int:
+    if not run.store.has_tile(tile.index):
+        score_batch(run, tile, Batch(0, problem.hypotheses))
+    return tile.index
 
 
 def _tile_arrays(problem: Problem, tile: Tile) -> Mapping[str, np.ndarray]:

@@ -80,6 +80,31 @@ def plan_tiles(
         tuple(getattr(axis, name) for axis in choice) for name in ("core", "chunk", "length", "count")
     )
     plan = TilePlan(shape, core, chunk, lengths, counts, range(math.prod(counts)))
+    return _only_wanted(plan, is_wanted)
+
+
+def plan_shards(
+    shape: Sequence[int], most: int, *, is_wanted: Callable[[Tile], bool] | None = None
+) -> TilePlan:
+    """Cut positions into equal tiles of a bounded size, for a search that transforms none of them.
+
+    Parameters
+    ----------
+    shape
+        Number of positions on each axis.
+    most
+        Positions of a tile on an axis, about.
+    is_wanted
+        Says whether a tile has any position to search.
+    """
+    axes = [_chunked(math.ceil(size / math.ceil(size / most))) for size in shape]
+    core, chunk = tuple(axis[0] for axis in axes), tuple(axis[1] for axis in axes)
+    counts = tuple(math.ceil(size / length) for size, length in zip(shape, core, strict=True))
+    plan = TilePlan(tuple(shape), core, chunk, core, counts, range(math.prod(counts)))
+    return _only_wanted(plan, is_wanted)
+
+
+def _only_wanted(plan: TilePlan, is_wanted: Callable[[Tile], bool] | None) -> TilePlan:
     if is_wanted is None:
         return plan
     return replace(plan, wanted=tuple(tile.index for tile in plan.tiles if is_wanted(tile)))

@@ -8,7 +8,7 @@ import pytest
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching import area as area_module
 from cryodask.jobs.tomogram_matching import constants
-from cryodask.jobs.tomogram_matching.area import search_area
+from cryodask.jobs.tomogram_matching.area import search_area, write_selection
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
 from cryodask.search.tiles import Tile
 
@@ -89,6 +89,6 @@ def test_slabs_select_and_write_the_same(job, tmp_path, monkeypatch):
     monkeypatch.setattr(area_module, "SLAB_VOXELS", 1500)
     area = area_of(parameters)
     assert area == whole
-    area.write(tmp_path)
+    write_selection(area, tmp_path)
     stored = constants.read_search_mask(tmp_path, Tile(0, (0, 0, 0), SHAPE, (32,) * 3))
     np.testing.assert_array_equal(stored, area.select(WHOLE))

@@ -9,7 +9,7 @@ import zarr
 
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching import constants
-from cryodask.jobs.tomogram_matching.area import search_area
+from cryodask.jobs.tomogram_matching.area import search_area, write_selection
 from cryodask.jobs.tomogram_matching.filtering import Extension
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
@@ -24,7 +24,7 @@ from cryodask.optics.tomogram_filter import tomogram_filter
 def prepared(inputs, folder, **changes):
     area = search_area(inputs)
     folder.mkdir(parents=True)
-    area.write(folder)
+    write_selection(area, folder)
     settings = replace(make_problem(inputs, folder, Resources()).tomogram_filter, **changes)
     prepare_tomogram(folder, settings)
     volume = np.asarray(zarr.open_array(constants.filtered_path(folder), mode="r")[...])

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -62,13 +63,36 @@ class SearchArea:
         """Whether a tile has a voxel to search."""
         return bool(self.select(tile.slices).any())
 
-    def write(self, folder: Path) -> None:
-        """Write the selection into a run's constants, unless it is everything."""
-        if self.is_everything:
-            return
-        stored = constants.create_array(constants.mask_path(folder), self.shape, "uint8")
-        for region in _slabs(self.shape):
-            stored[region] = self.select(region).astype(np.uint8)
+
+class Selection(Protocol):
+    """Voxels of a grid that are searched."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x) of the grid."""
+        ...
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every voxel is searched."""
+        ...
+
+    def select(self, region: tuple[slice, ...]) -> np.ndarray:
+        """Return which voxels of a region (z, y, x) are searched."""
+        ...
+
+    def has(self, tile: Tile) -> bool:
+        """Whether a tile has a voxel to search."""
+        ...
+
+
+def write_selection(selection: Selection, folder: Path) -> None:
+    """Write a selection into constants, unless it is everything."""
+    if selection.is_everything:
+        return
+    stored = constants.create_array(constants.mask_path(folder), selection.shape, "uint8")
+    for region in _slabs(selection.shape):
+        stored[region] = selection.select(region).astype(np.uint8)
 
 
 def search_area(inputs: MatchInputs) -> SearchArea:

@@ -139,14 +139,13 @@ def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None
 
 
 def check_supported(rows: Iterable["MatchParameters"]) -> None:
-    """Refuse by name what this release does not do yet, and say once that the search grid is the full one.
+    """Refuse by name what this release does not do yet.
 
     Raises
     ------
     InputError
         Naming the first such field and the value that switches it off.
     """
-    coarse_grids = set()
     for parameters in rows:
         source = parameters.source
         for key, off in NOT_YET.items():
@@ -156,13 +155,6 @@ def check_supported(rows: Iterable["MatchParameters"]) -> None:
                 raise source.wrong(key, shown, f"not available in this release, expected {off}")
         if parameters.class_by is not None and not parameters.templates:
             raise source.wrong("class_by", parameters.class_by, "needs several templates")
-        if not isinstance(parameters.search_grid, str):
-            text = "a factor is not available in this release, expected auto or full"
-            raise source.wrong("search_grid", f"{parameters.search_grid:g}", text)
-        if parameters.search_grid == "auto" and "search_grid" in parameters.model_fields_set:
-            coarse_grids.add(source.label("search_grid"))
-    for label in sorted(coarse_grids):
-        log.info("%s: searching the full grid", label)
 
 
 def check_tilts(parameters: "MatchParameters", tilts: "TiltSeries | None") -> None:

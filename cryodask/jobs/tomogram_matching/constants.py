@@ -75,6 +75,11 @@ def _read_prepared(path: Path, written: tuple[int, int]) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
+def read_numbers(path: Path) -> list[float]:
+    """Read a list of numbers that a run has written."""
+    return list(json.loads(path.read_text()))
+
+
 def _file_now(path: Path) -> tuple[Path, tuple[int, int]]:
     """Return a path with what tells its file from an overwritten run's: workers outlive runs."""
     stat = path.stat()
@@ -134,7 +139,7 @@ def read_block(folder: Path, tile: Tile, *, before: int, halo: int, margin: int,
     filtered = zarr.open_array(filtered_path(folder), mode="r")
     block = np.zeros(tile.block, np.float32)
     pieces = [
-        list(_pieces(start + margin - before, min(length, count + halo), size, wrap))
+        list(stretches(start + margin - before, min(length, count + halo), size, wrap))
         for start, count, length, size in zip(tile.start, tile.shape, tile.block, filtered.shape, strict=True)
     ]
     for z_to, z_from in pieces[0]:
@@ -145,8 +150,11 @@ def read_block(folder: Path, tile: Tile, *, before: int, halo: int, margin: int,
     return block
 
 
-def _pieces(first: int, count: int, size: int, wrap: bool) -> Iterator[tuple[slice, slice]]:
-    """Yield (where in the block, where in the volume) for each stretch of `count` voxels from `first`."""
+def stretches(first: int, count: int, size: int, wrap: bool) -> Iterator[tuple[slice, slice]]:
+    """Yield (where in the block, where in the volume) for each stretch of `count` voxels from `first`.
+
+    Beyond the edges of the volume it goes on at the other side with `wrap`; else nothing lies there.
+    """
     at = 0
     while at < count:
         source = first + at

@@ -72,7 +72,7 @@ def inspect(
 ) -> InputStatistics:
     """Read a tomogram once; refuse it where voxels are not finite or all are equal."""
     total, low, high, bad, first = 0.0, np.inf, -np.inf, 0, None
-    for rows in _slabs(shape[0], shape[1] * shape[2], memory):
+    for rows in slabs(shape[0], shape[1] * shape[2], memory):
         slab = read((rows, slice(None), slice(None)))
         finite = np.isfinite(slab)
         if not finite.all():
@@ -126,24 +126,25 @@ def filter_volume(
     """
     nz, ny, nx = (axis.length for axis in axes)
     half = nx // 2 + 1
-    spectrum = _spectrum_storage((nz, ny, half), memory, scratch)
+    spectrum = spectrum_storage((nz, ny, half), memory, scratch)
     share = memory / 2 if isinstance(spectrum, np.ndarray) else memory
-    for rows in _slabs(nz, ny * nx, share):
+    for rows in slabs(nz, ny * nx, share):
         slab = _extended_slab(read, axes, rows, mean)
-        spectrum[rows] = scipy.fft.rfft2(slab, axes=(1, 2), workers=_threads(), overwrite_x=True)
+        spectrum[rows] = scipy.fft.rfft2(slab, axes=(1, 2), workers=threads(), overwrite_x=True)
     kz, ky = scipy.fft.fftfreq(nz, voxel_size)[:, None, None], scipy.fft.fftfreq(ny, voxel_size)
     kx = scipy.fft.rfftfreq(nx, voxel_size)[None, None, :]
-    for columns in _slabs(ny, nz * half * 2, share):
-        part = scipy.fft.fft(spectrum[:, columns], axis=0, workers=_threads(), overwrite_x=True)
+    for columns in slabs(ny, nz * half * 2, share):
+        part = scipy.fft.fft(spectrum[:, columns], axis=0, workers=threads(), overwrite_x=True)
         part *= spectrum_filter(kz, ky[None, columns, None], kx)
         if columns.start == 0:
             part[0, 0, 0] = 0
-        spectrum[:, columns] = scipy.fft.ifft(part, axis=0, workers=_threads(), overwrite_x=True)
-    for rows in _slabs(nz, ny * nx, share):
-        write(rows, scipy.fft.irfft2(spectrum[rows], s=(ny, nx), axes=(1, 2), workers=_threads()))
+        spectrum[:, columns] = scipy.fft.ifft(part, axis=0, workers=threads(), overwrite_x=True)
+    for rows in slabs(nz, ny * nx, share):
+        write(rows, scipy.fft.irfft2(spectrum[rows], s=(ny, nx), axes=(1, 2), workers=threads()))
 
 
-def _spectrum_storage(shape: tuple[int, int, int], memory: float, scratch: Path) -> Any:
+def spectrum_storage(shape: tuple[int, int, int], memory: float, scratch: Path) -> Any:
+    """Return room for a half-done spectrum: in memory where half of that suffices, else on the disk."""
     if 8 * np.prod(shape) <= memory / 2:
         return np.empty(shape, np.complex64)
     chunks = (min(32, shape[0]), min(32, shape[1]), shape[2])
@@ -171,7 +172,7 @@ def _extended_slab(
     return slab
 
 
-def _slabs(length: int, row_voxels: int, memory: float) -> Iterator[slice]:
+def slabs(length: int, row_voxels: int, memory: float) -> Iterator[slice]:
     """Cut an axis into slabs whose working set stays within the memory, multiples of the scratch chunks."""
     rows = int(memory / (4.0 * SLAB_SHARE * row_voxels))
     rows = length if rows >= length else max(1, rows // 32 * 32 if rows >= 32 else rows)
@@ -179,5 +180,6 @@ def _slabs(length: int, row_voxels: int, memory: float) -> Iterator[slice]:
         yield slice(first, min(first + rows, length))
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads a transform may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -262,15 +262,7 @@ def _band(parameters: "MatchParameters", particle: Particle, voxel_size: float) 
     """Return the band-pass in Fourier pixels of the box as it has grown for the mask."""
     band = parameters.band(particle.given_box, voxel_size)
     grown = particle.box / particle.given_box
-    if band is None or grown == 1:
-        return band
-    return replace(
-        band,
-        lp_rad=band.lp_rad * grown,
-        lp_sigma=band.lp_sigma * grown,
-        hp_rad=band.hp_rad * grown,
-        hp_sigma=band.hp_sigma * grown,
-    )
+    return band if band is None or grown == 1 else band.scaled(grown)
 
 
 def load_angles(parameters: "MatchParameters", voxel_size: float, particle: Particle) -> np.ndarray:

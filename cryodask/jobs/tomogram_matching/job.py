@@ -30,9 +30,11 @@ from cryodask.jobs.tomogram_matching.planning import (
 )
 from cryodask.jobs.tomogram_matching.result import attributes, coordinates, table_variables
 from cryodask.jobs.tomogram_matching.runs import execute, open_runs
+from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
 from cryodask.results.accessor import PLAN
 from cryodask.search.aggregates import NO_ID
-from cryodask.search.lazy import lazy_variables
+from cryodask.search.lazy import StoredStage, lazy_variables
+from cryodask.search.task import Run
 
 log = logging.getLogger("cryodask")
 LONG_TILE = 600.0  # seconds
@@ -112,16 +114,23 @@ def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset
     check_supported([parameters])
     inputs = load_inputs(parameters)
     area = search_area(inputs)
-    problem = make_problem(inputs, _scratch() / "constants", resources)
-    plan = make_plan(inputs, problem, area, resources)
+    scratch = _scratch()
+    problem = make_problem(inputs, scratch / "constants", resources)
+    first = make_first_stage(inputs, problem, area, resources, scratch / COARSE)
+    plan = make_plan(problem, area, resources) if first is None else second_plan(area)
     write_constants(inputs, problem, area)
-    _warn_if_long(problem, plan.block)
-    variables = {
-        name: (_dimensions(array.ndim), array) for name, array in lazy_variables(problem, plan).items()
-    }
+    if first is None:
+        _warn_if_long(problem, plan.block)
+        arrays = lazy_variables(problem, plan)
+    else:
+        _warn_if_long(first.problem.search, first.plan.block)
+        first.begin(inputs)
+        stage = StoredStage(Run(0, first.problem, first.store), first.plan)
+        arrays = lazy_variables(first.second, plan, stage)
+    variables = {name: (_dimensions(array.ndim), array) for name, array in arrays.items()}
     dataset = xr.Dataset(variables, coords=coordinates(inputs))
     dataset = dataset.assign(_statistics(dataset, inputs, problem, area))
-    dataset.attrs = attributes(inputs, problem, plan)
+    dataset.attrs = attributes(inputs, problem, plan) | (first.attributes if first is not None else {})
     dataset.encoding[PLAN] = LazyMatch(parameters, resources)
     return dataset
 

@@ -1,6 +1,6 @@
 """Several templates in one search: the problems of each side by side, and the class they compete for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -113,8 +113,7 @@ class ManyTemplates:
         for part in self.parts:
             start, stop = max(batch.start - first, 0), min(batch.stop - first, part.hypotheses)
             if start < stop:
-                states = part.fold(tile, Batch(start, stop))
-                found |= {f"{part.number}:{name}": state for name, state in states.items()}
+                found |= _numbered(part, part.fold(tile, Batch(start, stop)))
             first += part.hypotheses
         return found
 
@@ -122,12 +121,7 @@ class ManyTemplates:
         """Turn the states of all templates into maps; summaries carry the template's number."""
         maps: dict[str, list[np.ndarray]] = {}
         summary: Summary = {}
-        for part in self.parts:
-            own = {
-                name.partition(":")[2]: state
-                for name, state in states.items()
-                if name.startswith(f"{part.number}:")
-            }
+        for part, own in zip(self.parts, split_states(self, states), strict=True):
             arrays, sums = part.finish(tile, own)
             for name, array in arrays.items():
                 maps.setdefault(name, []).append(array)
@@ -154,3 +148,31 @@ def _names(part: TomogramProblem) -> list[str]:
 
 
 MatchProblem = TomogramProblem | ManyTemplates
+
+
+def split_states(problem: MatchProblem, states: States) -> list[States]:
+    """Return the states of each template of a problem, as the template's own problem names them."""
+    if not isinstance(problem, ManyTemplates):
+        return [states]
+    return [
+        {
+            name.partition(":")[2]: state
+            for name, state in states.items()
+            if name.startswith(f"{part.number}:")
+        }
+        for part in problem.parts
+    ]
+
+
+def join_states(problem: MatchProblem, states: Sequence[States]) -> States:
+    """Return the states of all templates as the problem names them: the inverse of `split_states`."""
+    if not isinstance(problem, ManyTemplates):
+        return states[0]
+    found: States = {}
+    for part, own in zip(problem.parts, states, strict=True):
+        found |= _numbered(part, own)
+    return found
+
+
+def _numbered(part: TomogramProblem, states: States) -> States:
+    return {f"{part.number}:{name}": state for name, state in states.items()}

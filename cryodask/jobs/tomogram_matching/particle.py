@@ -55,7 +55,7 @@ class Particle:
 
     def in_box(self, box: int) -> "Particle":
         """Return the particle in a larger box; Fourier pixels still count in the box that was given."""
-        return Particle(_in_cube(self.template, box), _in_cube(self.mask, box), self.given_box)
+        return Particle(in_cube(self.template, box), in_cube(self.mask, box), self.given_box)
 
     @property
     def support(self) -> float:
@@ -96,10 +96,10 @@ def make_particle(template: np.ndarray, mask: np.ndarray | Sphere, parameters: "
         weights = sphere_mask(box_edge(edge, mask.reach), mask.radius, mask.edge)
     else:
         _check_mask(mask, template.shape, parameters)
-        weights = _in_cube(np.clip(mask, 0, 1).astype(np.float32), edge)
-        weights = _in_cube(weights, box_edge(edge, _reach(weights, SUPPORT)))
+        weights = in_cube(np.clip(mask, 0, 1).astype(np.float32), edge)
+        weights = in_cube(weights, box_edge(edge, _reach(weights, SUPPORT)))
     _check_size(weights, parameters)
-    template = _in_cube(template.astype(np.float32), len(weights))
+    template = in_cube(template.astype(np.float32), len(weights))
     if parameters.contrast == "inverted":
         template = -template
     if parameters.symmetry != "C1":
@@ -141,8 +141,8 @@ def _check_size(mask: np.ndarray, parameters: "MatchParameters") -> None:
         raise parameters.source.error(text)
 
 
-def _in_cube(volume: np.ndarray, edge: int) -> np.ndarray:
-    """Pad with zeros to a cube, voxel n//2 staying in the middle of each axis."""
+def in_cube(volume: np.ndarray, edge: int) -> np.ndarray:
+    """Pad a volume (z, y, x) with zeros to a cube, voxel n//2 staying in the middle of each axis."""
     pads = [(edge // 2 - n // 2, edge - n - (edge // 2 - n // 2)) for n in volume.shape]
     return np.pad(volume, pads)
 

@@ -11,7 +11,7 @@ import scipy.fft
 
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.jobs.tomogram_matching import constants
-from cryodask.jobs.tomogram_matching.area import SearchArea
+from cryodask.jobs.tomogram_matching.area import SearchArea, Selection, write_selection
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
@@ -126,7 +126,7 @@ def _template_problem(
     )
 
 
-def make_plan(inputs: MatchInputs, problem: MatchProblem, area: SearchArea, resources: Resources) -> TilePlan:
+def make_plan(problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
     """Choose the tiles.
 
     Raises
@@ -150,7 +150,7 @@ def write_constants(inputs: MatchInputs, problem: MatchProblem, area: SearchArea
     """Write what the tasks read, but for the filtered tomogram."""
     folder = Path(problem.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    area.write(folder)
+    write_selection(area, folder)
     for each, part in zip(inputs.every, problem.parts, strict=True):
         Path(part.tables_folder).mkdir(exist_ok=True)
         constants.write_tables(Path(part.tables_folder), make_tables(each, part))
@@ -163,11 +163,8 @@ def has_constants(problem: MatchProblem) -> bool:
 
 def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
     """Return the tables of a match: rotations, template, noise templates, mask and template filters."""
-    particle, seed = inputs.particle, inputs.parameters.seed
-    volumes = [particle.template]
-    volumes += [
-        noise_template(particle.template, seed, problem.number, copy) for copy in range(problem.noise_copies)
-    ]
+    particle = inputs.particle
+    volumes = template_volumes(inputs, problem)
     return Tables(
         matrices=rotation_from_euler(inputs.angles).as_matrix(),
         templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
@@ -176,6 +173,13 @@ def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
         directions=viewing_directions(inputs.angles),
         template_filters=make_template_filters(inputs, problem.cells),
     )
+
+
+def template_volumes(inputs: MatchInputs, problem: TomogramProblem) -> list[np.ndarray]:
+    """Return the template and its noise templates, each (z, y, x)."""
+    template, seed = inputs.particle.template, inputs.parameters.seed
+    copies = range(problem.noise_copies)
+    return [template, *(noise_template(template, seed, problem.number, copy) for copy in copies)]
 
 
 def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> np.ndarray:

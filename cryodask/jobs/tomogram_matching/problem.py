@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +13,10 @@ from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
+from cryodask.jobs.tomogram_matching.rotated import RotatedTemplates
 from cryodask.kernels import volume_correlation as kernel
-from cryodask.kernels.rotation import Interpolation, rotate_mask
-from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
+from cryodask.kernels.rotation import Interpolation
+from cryodask.kernels.template import Normalization
 from cryodask.optics.defocus_gradient import DefocusCells
 from cryodask.optics.frequency import half_frequencies
 from cryodask.optics.whitening import Whitening
@@ -159,11 +159,15 @@ class TomogramProblem:
             for copy in range(1 + self.noise_copies)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
-        fold[self.mask_kind](spectra, _Rotated(self, tables, xp), batch, states)
+        fold[self.mask_kind](spectra, self.rotated(tables, xp), batch, states)
         return self._as_states(states, len(batch))
 
+    def rotated(self, tables: Tables, xp: Any = np) -> RotatedTemplates:
+        """Return what rotates templates and masks of given tables, with the first of their filters."""
+        return RotatedTemplates(tables, self.interpolation, self.normalization, xp)
+
     def _fold_spherical(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
     ) -> None:
         mask = rotated.fixed_mask()
         norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
@@ -176,7 +180,7 @@ class TomogramProblem:
             kernel.finish_spherical(state, norm)
 
     def _fold_axial(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
     ) -> None:
         rows = np.arange(batch.start, batch.stop)
         directions = rotated.tables.directions[rows]
@@ -190,7 +194,7 @@ class TomogramProblem:
                     kernel.correlate_with_norm(spectra, templates, some, norm, state)
 
     def _fold_general(
-        self, spectra: kernel.TileSpectra, rotated: "_Rotated", batch: Batch, states: list[kernel.State]
+        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
     ) -> None:
         for rows in _groups(np.arange(batch.start, batch.stop)):
             masks = [rotated.mask(row) for row in rows]
@@ -277,41 +281,6 @@ def corrected(raw: np.ndarray, noise: np.ndarray, correction: str) -> np.ndarray
         room = np.maximum(1 - noise, np.float32(1e-6))
         return np.maximum((raw - noise) / room, np.float32(0))
     return raw - noise
-
-
-class _Rotated:
-    """Rotated templates and masks of a task, on its device."""
-
-    def __init__(self, problem: TomogramProblem, tables: Tables, xp: ModuleType) -> None:
-        self.problem, self.tables, self.xp = problem, tables, xp
-        self.coefficients = [xp.asarray(template) for template in tables.templates]
-        self.mask_coefficients = xp.asarray(tables.mask_coefficients)
-        self.filter = None if tables.template_filters is None else xp.asarray(tables.template_filters[0])
-
-    def fixed_mask(self) -> Any:
-        """Return the mask of every rotation, for one that does not change under rotation."""
-        return normalization_mask(self.xp.asarray(self.tables.mask), self.problem.normalization)
-
-    def mask(self, row: int) -> Any:
-        """Return the mask in the frame of one rotation."""
-        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
-        return normalization_mask(rotated, self.problem.normalization)
-
-    def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
-        """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""
-        made = [
-            prepare_rotation(
-                self.coefficients[copy],
-                mask,
-                self.tables.matrices[row],
-                interpolation=self.problem.interpolation,
-                filter_half=self.filter,
-                normalization=self.problem.normalization,
-            )
-            for row, mask in zip(rows, masks, strict=True)
-        ]
-        counts = np.array([float(count) for _, count in made])
-        return self.xp.stack([template for template, _ in made]), counts
 
 
 def _groups(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,9 +149,24 @@ def finish_store(
     problem: MatchProblem,
     plan: TilePlan,
     summaries: Iterable[Summary],
+    names: Sequence[str],
     extra: Mapping[str, Any],
 ) -> None:
-    """Complete the store of a run whose tiles are all there."""
+    """Complete the store of a run whose tiles are all there.
+
+    Parameters
+    ----------
+    path
+        The store.
+    inputs, problem, plan
+        The match on the full grid, and the tiles of the maps.
+    summaries
+        Of all tiles.
+    names
+        Of the maps.
+    extra
+        Further attributes; they win.
+    """
     totals = _totals(summaries)
     voxels = _of_each(problem, totals, "voxels")
     if problem.noise_correction == "subtract":
@@ -166,7 +181,6 @@ def finish_store(
     dataset.attrs = attributes(inputs, problem, plan) | dict(extra)
     if problem.tomogram_filter.whiten:
         dataset.attrs["whitening"] = json.dumps(constants.read_prepared(problem.folder)["whitening"])
-    names = [variable.name for variable in problem.variables]
     dataset.attrs["ome"] = add_pyramids(path, names, inputs.voxel_size, inputs.origin)
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
     consolidate(path)

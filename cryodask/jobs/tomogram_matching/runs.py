@@ -1,162 +1,39 @@
 """Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
 
-import json
-import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cryodask.errors import IncompleteError, InputError
 from cryodask.io.files import require_folder
-from cryodask.jobs.tomogram_matching import constants
-from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
+from cryodask.jobs.tomogram_matching.area import search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
-from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
-from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
+from cryodask.jobs.tomogram_matching.inputs import load_inputs
+from cryodask.jobs.tomogram_matching.match_run import MatchRun
 from cryodask.jobs.tomogram_matching.outputs import check_disk, check_existing, check_finished, nearest_folder
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
-    calibrate,
     fingerprint,
-    has_constants,
     make_plan,
     make_problem,
-    make_tables,
-    rough_seconds,
-    working_set,
-    write_constants,
 )
-from cryodask.jobs.tomogram_matching.problem import LEAST_FOR_ZSCORE
 from cryodask.jobs.tomogram_matching.result import (
-    MapKey,
     check_rows_fit,
-    finish_store,
     map_files,
     result_name,
-    write_maps,
 )
-from cryodask.search.driver import PlannedRun, Progress, drive
-from cryodask.search.plan import split_hypotheses
+from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
+from cryodask.search.driver import Progress, drive
 from cryodask.search.store import RunStore, check_same_run
-from cryodask.search.task import Run
-from cryodask.search.tiles import TilePlan
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
-
-# with two slots rotations are split where tiles are fewer, and leave at most so many partials on the disk
-SPLIT_BELOW, PARTIALS = 8, 13
-PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
-
-
-@dataclass
-class MatchRun:
-    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
-
-    inputs: MatchInputs
-    area: SearchArea
-    problem: MatchProblem
-    plan: TilePlan
-    store: RunStore
-    final: Path
-    files: dict[MapKey, Path]
-    is_finished: bool = False
-    replaces: bool = False
-    started: float = field(default_factory=time.time)
-    new_folders: list[Path] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The result's name, for messages."""
-        return self.final.name
-
-    @property
-    def stored_bytes(self) -> float:
-        """Bytes of the result, uncompressed."""
-        voxels = float(np.prod(self.problem.shape))
-        maps = sum(
-            np.dtype(v.dtype).itemsize * math.prod(length for _, length in v.leading)
-            for v in self.problem.variables
-        )
-        files = 4 * len([key for key in self.files if key.suffix != "csv"])
-        return voxels * (maps * PYRAMID + files)
-
-    @property
-    def scratch_bytes(self) -> float:
-        """Bytes of the filtered tomogram, its spectrum, and a few partial results while running."""
-        spectra = 8.0 * float(np.prod([axis.length for axis in self.problem.tomogram_filter.axes]))
-        if len(self.plan.tiles) >= SPLIT_BELOW:
-            return spectra
-        states = 8 * (1 + self.problem.noise_copies) + 16 * self.problem.moments
-        return spectra + PARTIALS * states * float(np.prod(self.plan.core))
-
-    @property
-    def working_set(self) -> float:
-        """Bytes of a task."""
-        return working_set(self.problem, self.plan.block, self.plan.core)
-
-    def rough_seconds(self) -> float:
-        """CPU seconds of all rotations on all tiles, by a rule of thumb."""
-        each = rough_seconds(self.problem, self.plan.block)
-        return each * self.problem.hypotheses * len(self.plan.tiles)
-
-    def measured_seconds(self) -> float:
-        """CPU seconds of all rotations on all tiles, measured by a short calibration."""
-        seconds = 0.0
-        for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
-            each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
-            seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
-
-    def begin(self) -> None:
-        """Create the store, unless it is resumed."""
-        if not self.store.exists():
-            shutil.rmtree(self.store.path, ignore_errors=True)
-            self.new_folders = [f for f in self.final.parents if not f.exists()]
-            marks = fingerprint(self.inputs)
-            self.store.create(self.plan, self.problem.variables, ("z", "y", "x"), marks)
-        if not has_constants(self.problem):
-            write_constants(self.inputs, self.problem, self.area)
-
-    def forget(self) -> None:
-        """Remove what was begun and has nothing to resume."""
-        if not constants.is_prepared(Path(self.problem.folder)):
-            shutil.rmtree(self.store.path, ignore_errors=True)
-            with suppress(OSError):
-                for folder in self.new_folders:
-                    folder.rmdir()
-
-    def complete(self, progress: Progress, *, keep_run: bool) -> list[str]:
-        """Finish the result, write the maps and give them their names; return what should be told."""
-        stored = self.store.progress()
-        summaries = [stored[tile.index].summary for tile in self.plan.tiles]
-        finished = time.time()
-        extra = {
-            "started": _iso(self.started),
-            "finished": _iso(finished),
-            "cost": json.dumps(
-                {"wall_seconds": finished - self.started, "core_seconds": progress.cpu_seconds}
-            ),
-            "fingerprint": json.dumps(fingerprint(self.inputs)),
-        }
-        finish_store(self.store.path, self.inputs, self.problem, self.plan, summaries, extra)
-        write_maps(self.store.path, self.inputs, self.files)
-        notices = list(constants.read_prepared(self.problem.folder)["notices"])
-        if self.problem.moments and not all(part.has_zscore for part in self.problem.parts):
-            notices.append(f"fewer than {LEAST_FOR_ZSCORE} rotations of a template, no zscore")
-        self.store.publish(str(self.final), keep_run=keep_run)
-        return [f"{self.name}: {notice}" for notice in notices]
 
 
 def open_runs(
@@ -222,13 +99,17 @@ def _open_run(
     is_finished = resume and final.exists() and not store.exists()
     if is_finished:
         check_finished(final, inputs)
+    plan = None
     if resume and store.exists():
         plan, before = store.read_plan()
         check_same_run(before, fingerprint(inputs))
-    else:
-        plan = make_plan(inputs, problem, area, resources)
+    coarse = store.run_folder / COARSE
+    known = RunStore(str(coarse)).read_plan()[0] if plan and RunStore(str(coarse)).exists() else None
+    first = make_first_stage(inputs, problem, area, resources, coarse, known)
+    if plan is None:
+        plan = make_plan(problem, area, resources) if first is None else second_plan(area)
     return MatchRun(
-        inputs, area, problem, plan, store, final, files, is_finished, replaces=overwrite and not resume
+        inputs, area, problem, plan, store, final, files, first, is_finished, overwrite and not resume
     )
 
 
@@ -292,15 +173,7 @@ def execute(
                 for notice in run.complete(progress, keep_run=not cleanup):
                     tell(notice)
 
-            size = split_hypotheses(
-                run.problem.hypotheses,
-                tiles=len(run.plan.tiles),
-                slots=slots(),
-                seconds_each=rough_seconds(run.problem, run.plan.block),
-                batch=batch,
-            )
-            task = Run(number, run.problem, run.store)
-            planned.append(PlannedRun(task, run.plan, size, run.begin, complete, run.name))
+            planned += run.planned(2 * number, slots(), batch, complete)
         try:
             drive(planned, executor, slots=slots, listen=listen, progress=progress)
         except (InputError, IncompleteError):
@@ -330,10 +203,6 @@ def _active_client() -> "Client | None":
         return default_client()
     except ValueError:
         return None
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def run(

@@ -1,0 +1,57 @@
+"""The templates and masks of a search, rotated, filtered and normalised."""
+
+from typing import Any
+
+import numpy as np
+
+from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.kernels.rotation import Interpolation, rotate_mask
+from cryodask.kernels.template import Normalization, normalization_mask, prepare_rotation
+
+
+class RotatedTemplates:
+    """Rotated templates and masks of a task, on its device.
+
+    Parameters
+    ----------
+    tables
+        Of the template, with the filter of one cell.
+    interpolation, normalization
+        Of the search.
+    xp
+        Array module of the device.
+    """
+
+    def __init__(
+        self, tables: Tables, interpolation: Interpolation, normalization: Normalization, xp: Any
+    ) -> None:
+        self.tables, self.xp = tables, xp
+        self.interpolation, self.normalization = interpolation, normalization
+        self.coefficients = [xp.asarray(template) for template in tables.templates]
+        self.mask_coefficients = xp.asarray(tables.mask_coefficients)
+        self.filter = None if tables.template_filters is None else xp.asarray(tables.template_filters[0])
+
+    def fixed_mask(self) -> Any:
+        """Return the mask of every rotation, for one that does not change under rotation."""
+        return normalization_mask(self.xp.asarray(self.tables.mask), self.normalization)
+
+    def mask(self, row: int) -> Any:
+        """Return the mask in the frame of one rotation."""
+        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
+        return normalization_mask(rotated, self.normalization)
+
+    def templates(self, copy: int, rows: np.ndarray, masks: list[Any]) -> tuple[Any, np.ndarray]:
+        """Return the normalised templates (row, z, y, x) and their mask sums (row,)."""
+        made = [
+            prepare_rotation(
+                self.coefficients[copy],
+                mask,
+                self.tables.matrices[row],
+                interpolation=self.interpolation,
+                filter_half=self.filter,
+                normalization=self.normalization,
+            )
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+        counts = np.array([float(count) for _, count in made])
+        return self.xp.stack([template for template, _ in made]), counts
