@@ -12,11 +12,12 @@ from scipy.special import ndtr
 
 from cryodask.geometry.neighbours import RowFinder, RowSets
 from cryodask.jobs.tomogram_matching.miss_probability import MissModel
+from cryodask.jobs.tomogram_matching.search_grid import AUTOMATIC
 from cryodask.picking.thresholds import false_positive_threshold
 
 STEP_FACTORS = (2, 3, 4, 6)
 LOWPASS_SHARES = (1 / 2, 2 / 3, 1)
-FACTORS = (Fraction(1, 2), Fraction(3, 5), Fraction(2, 3), Fraction(3, 4), Fraction(4, 5), Fraction(1))
+FACTORS = (*AUTOMATIC, Fraction(1))
 # fall of the extra low-pass, Fourier pixels of the template box: a steep one ends sooner, on a coarser grid
 LOWPASS_SIGMA = 1.0
 GRIDS = 2  # of those that hold the band, the coarsest
@@ -29,7 +30,7 @@ NEIGHBOURS = 27  # voxels of a candidate: its own and those around it
 
 
 @dataclass(frozen=True)
-class FirstStage:
+class CoarseChoice:
     """A coarse search of everything.
 
     Parameters
@@ -52,13 +53,13 @@ class FirstStage:
         return f"step {self.step:g} degrees{low}, {grid}"
 
 
-def first_stages(
+def coarse_choices(
     step: float, diameter: float, *, box: int, voxel_size: float, band_edge: float
-) -> list[FirstStage]:
+) -> list[CoarseChoice]:
     """Return the menu: steps of 2, 3, 4 and 6 times the fine one, low-passes, and the grids that hold these.
 
-    The low-passes are none and those at which the rim of a particle moves by 1/2, 2/3 and all of a step. What a
-    grid or a low-pass costs in score is in the miss probability; so a grid need only hold the band itself.
+    The low-passes are none and those at which the rim of a particle moves by 1/2, 2/3 and all of a step. What
+    a grid or a low-pass costs in score is in the miss probability; so a grid need only hold the band itself.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def first_stages(
                 if edge >= band_edge:
                     continue
             grids = [grid for grid in FACTORS if grid * box / 2 >= edge] or [Fraction(1)]
-            found += [FirstStage(coarse, lowpass, grid) for grid in grids[:GRIDS]]
+            found += [CoarseChoice(coarse, lowpass, grid) for grid in grids[:GRIDS]]
     return found
 
 
@@ -142,8 +143,8 @@ class Offer:
 
     Parameters
     ----------
-    first
-        The stage.
+    choice
+        The first stage.
     rotations
         Of its list.
     local_rows
@@ -158,7 +159,7 @@ class Offer:
         Whether `candidates` comes from a pilot search rather than from normal noise.
     """
 
-    first: FirstStage
+    choice: CoarseChoice
     rotations: int
     local_rows: float
     threshold: float
@@ -169,7 +170,7 @@ class Offer:
 
     def seconds(self, work: Work, rates: Rates) -> float:
         """Return the CPU seconds of both stages."""
-        volume = float(self.first.factor) ** 3
+        volume = float(self.choice.factor) ** 3
         search = self.rotations * work.voxels * volume * rates.search
         positions = self.candidates / volume
         # candidates come in groups of neighbours, which share their rows
@@ -179,7 +180,7 @@ class Offer:
 
 
 def make_offer(
-    first: FirstStage,
+    choice: CoarseChoice,
     model: MissModel,
     work: Work,
     *,
@@ -192,8 +193,8 @@ def make_offer(
 
     Parameters
     ----------
-    first, model
-        The stage, and what it sees of particles.
+    choice, model
+        The first stage, and what it sees of particles.
     work
         Of the whole search.
     rotations
@@ -207,10 +208,10 @@ def make_offer(
     """
     fine_score = run_threshold(model, work, false_positives)
     threshold = model.coarse_threshold(fine_score, miss_rate)
-    voxels = work.voxels * float(first.factor) ** 3
+    voxels = work.voxels * float(choice.factor) ** 3
     noise = voxels * rotations * float(ndtr(-threshold / model.coarse_sigma))
     return Offer(
-        first,
+        choice,
         rotations,
         local_rows,
         threshold,
@@ -278,7 +279,7 @@ def scaled_candidates(score: np.ndarray, offer: Offer, work: Work, *, searched: 
     searched
         Rows of the pilot.
     """
-    voxels = work.voxels * float(offer.first.factor) ** 3
+    voxels = work.voxels * float(offer.choice.factor) ** 3
     share = float(candidate_voxels(score, offer.threshold).mean())
     return min(share * offer.rotations / searched, 1.0) * voxels
 
@@ -305,9 +306,10 @@ def describe(offer: Offer | None, work: Work, rates: Rates) -> str:
     whole = work.exhaustive_seconds(rates)
     if offer is None:
         return f"coarse_to_fine: searching everything is cheapest ({whole:.0f} CPU s), exhaustive is used"
-    share = offer.seconds(work, rates) / whole
+    times = whole / offer.seconds(work, rates)
     return (
-        f"coarse_to_fine: {offer.first}, {offer.rotations} of {work.rotations} rotations, threshold "
-        f"{offer.threshold / offer.sigma:.2f} sigma; misses at most {100 * offer.miss:.2g} % of the particles at "
-        f"the threshold of the run; about {offer.candidates:.2g} candidates, 1/{1 / share:.0f} of the work of exhaustive"
+        f"coarse_to_fine: {offer.choice}, {offer.rotations} of {work.rotations} rotations; candidates from "
+        f"{offer.threshold / offer.sigma:.2f} sigma, which misses at most {100 * offer.miss:.2g} % of the "
+        f"particles at the threshold of the run; about {offer.candidates:.2g} candidate voxels; "
+        f"1/{times:.0f} of the work of exhaustive"
     )

@@ -18,10 +18,13 @@ from scipy.special import ndtr
 
 from cryodask.geometry.neighbours import RowFinder
 from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.preparation import SpectrumFilter, TomogramFilter, radial_weights
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.kernels.rotation import Interpolation, rotate, rotate_mask
 from cryodask.kernels.template import Normalization, filter_template, normalise, normalization_mask
 from cryodask.optics.fourier_crop import crop_half_spectrum
+from cryodask.optics.frequency import half_frequencies
+from cryodask.optics.whitening import NoiseSpectrum, Whitening
 
 DRAWS = 64
 NEAREST = 4
@@ -254,6 +257,32 @@ def miss_models(
             best = views[number].best(nearest[number][draw], places[draw], *spectra)
             measured[number].append(alone + best)
     return [MissModel(*np.array(each).T) for each in measured]
+
+
+def filtered_power(
+    settings: TomogramFilter, noise: NoiseSpectrum, curve: Whitening | None
+) -> Callable[[int], np.ndarray]:
+    """Return the `noise_power` of `miss_models`: noise of a tomogram under the filter of its search.
+
+    Parameters
+    ----------
+    settings
+        The filter of the fine stage.
+    noise
+        Spectrum of the tomogram as it was read.
+    curve
+        The whitening of the search; None for none.
+    """
+    weights = SpectrumFilter(settings, radial_weights(settings.laplacian, curve))
+
+    def power(box: int) -> np.ndarray:
+        kz, ky, kx = half_frequencies((box, box, box), settings.voxel_size)
+        found = noise(np.sqrt(kz**2 + ky**2 + kx**2)) * np.square(weights(kz, ky, kx), dtype=np.float64)
+        # the filtered tomogram has no mean
+        found[0, 0, 0] = 0.0
+        return found
+
+    return power
 
 
 def unit_power(power: np.ndarray) -> np.ndarray:
