@@ -9,15 +9,15 @@ from cryodask.geometry.neighbours import RowFinder, coarser_grid
 
 KEPT = 3  # best rows of a level around which the next is tried
 LEAST_RATIO = 1.5  # of the steps of two levels
-CLIMB = 1.5  # fine steps around the best row that must all have been tried
+CLIMB = 2.0  # fine steps around the best rows that must all have been tried
 
 
 class Ladder:
     """Levels of ever finer rows of one list, and which of them to try for a place.
 
     The first level holds rows about half a coarse step apart, the next half as far, the last all. A level is
-    tried around the three best rows of the one before, as far as that one's step; then rows around the best
-    are tried until none of them is better. So a place costs some hundred rows whatever the length of the list.
+    tried around the three best rows of the one before, as far as that one's step; then rows around the three
+    best are tried until none is better. So a place costs some hundred rows however long the list is.
 
     Parameters
     ----------
@@ -80,11 +80,10 @@ class Ladder:
         scores
             (pair,) the largest score of each.
         """
-        kept = KEPT if level + 1 < len(self._levels) else 1
         order = np.lexsort((rows, -scores, places))
         _, firsts, counts = np.unique(places[order], return_index=True, return_counts=True)
         rank = np.arange(len(order)) - np.repeat(firsts, counts)
-        best = order[rank < kept]
+        best = order[rank < KEPT]
         near = self._near(min(level + 1, len(self._levels)), self.fine, rows[best], places[best])
         fresh = ~np.isin(self._pairs(*near), self._pairs(rows, places))
         return near[0][fresh], near[1][fresh]

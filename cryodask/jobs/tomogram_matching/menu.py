@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 from scipy.ndimage import maximum_filter
-from scipy.spatial.transform import Rotation
 from scipy.special import ndtr
 
-from cryodask.geometry.neighbours import RowFinder, RowSets
+from cryodask.geometry.ladder import Ladder, climb
+from cryodask.geometry.neighbours import RowFinder
+from cryodask.geometry.symmetry import symmetry_group
 from cryodask.jobs.tomogram_matching.miss_probability import MissModel
 from cryodask.jobs.tomogram_matching.search_grid import AUTOMATIC
 from cryodask.picking.thresholds import false_positive_threshold
@@ -25,7 +26,7 @@ LARGEST_STEP = 60.0
 PILOT_SHARE = 0.05  # of the coarse rows that are searched on one tile before the choice
 LEAST_PILOT = 8
 BEST_ROWS = 3  # coarse rows of a candidate near which the fine rows are tried
-SAMPLED_ROWS = 200
+SAMPLED_ROWS = 32
 NEIGHBOURS = 27  # voxels of a candidate: its own and those around it
 
 
@@ -96,19 +97,22 @@ def coarse_choices(
 class Rates:
     """CPU seconds of the elementary work of a search.
 
+    They are figures of one processor (benchmarks/RESULTS.md), not measured in each run, so that a run repeats
+    its choice: only their ratios count.
+
     Parameters
     ----------
     search
-        A voxel and a rotation of a search of all voxels, rotating the template included.
+        A voxel and a rotation of a search of all voxels.
     rotation
-        Rotating, filtering and normalising a template of the full grid.
+        A voxel of the box in rotating, filtering and normalising a template.
     product
-        One voxel of the mask's support in the sum of an exact score.
+        A voxel of the mask's support in the sum of an exact score.
     """
 
-    search: float
-    rotation: float
-    product: float
+    search: float = 3.3e-9
+    rotation: float = 2.4e-8
+    product: float = 1.2e-10
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class Work:
         Searched, of the full grid.
     rotations
         Of the fine list.
+    box
+        Edge of the template box, voxels.
     support
         Voxels of the mask, full grid.
     tiles
@@ -129,6 +135,7 @@ class Work:
 
     voxels: float
     rotations: int
+    box: int
     support: int
     tiles: int = 1
 
@@ -176,7 +183,8 @@ class Offer:
         # candidates come in groups of neighbours, which share their rows
         wanted = self.candidates / NEIGHBOURS * self.local_rows / work.tiles
         rotated = work.tiles * work.rotations * -math.expm1(-wanted / work.rotations)
-        return search + rotated * rates.rotation + positions * self.local_rows * work.support * rates.product
+        made = rotated * work.box**3 * rates.rotation
+        return search + made + positions * self.local_rows * work.support * rates.product
 
 
 def make_offer(
@@ -265,40 +273,56 @@ def candidate_voxels(score: np.ndarray, threshold: float) -> np.ndarray:
     return np.asarray(maximum_filter(score >= threshold, size=3, mode="constant"))
 
 
-def scaled_candidates(score: np.ndarray, offer: Offer, work: Work, *, searched: int) -> float:
-    """Return the candidates that a pilot's map of one tile lets expect of the whole search.
+def scaled_candidates(
+    counts: Sequence[int], rows: Sequence[int], voxels: int, offer: Offer, work: Work
+) -> float:
+    """Return the candidates that a pilot lets expect of the whole search.
+
+    More rows find more in noise, in proportion, but not in a particle that is found already: the count is
+    taken to grow on as a power of the rows, as it did in the pilot.
 
     Parameters
     ----------
-    score
-        (z, y, x) largest coarse score of the pilot's rows.
+    counts
+        Candidate voxels after half of the pilot's rows, and after all.
+    rows
+        How many rows these are.
+    voxels
+        Of the pilot, on the coarse grid.
     offer
-        Gives threshold, rows and grid.
+        Gives rows and grid.
     work
         Of the whole search.
-    searched
-        Rows of the pilot.
     """
-    voxels = work.voxels * float(offer.choice.factor) ** 3
-    share = float(candidate_voxels(score, offer.threshold).mean())
-    return min(share * offer.rotations / searched, 1.0) * voxels
+    half, whole = counts
+    if not whole:
+        return 0.0
+    power = 1.0
+    if half:
+        power = min(math.log(whole / half) / math.log(rows[1] / rows[0]), 1.0)
+    share = min(whole / voxels * (offer.rotations / rows[1]) ** power, 1.0)
+    return share * work.voxels * float(offer.choice.factor) ** 3
 
 
-def count_local_rows(coarse: Rotation, local: RowSets, symmetry: str = "C1") -> float:
-    """Return how many fine rows lie near any of a candidate's best coarse rows, on average.
+def count_local_rows(ladder: Ladder, symmetry: str = "C1") -> float:
+    """Return how many fine rows a candidate tries, on average over particles of every orientation.
 
     Parameters
     ----------
-    coarse
-        The coarse list.
-    local
-        The fine rows near each coarse row.
+    ladder
+        From the coarse list to the fine one.
     symmetry
         Point group of the template.
     """
-    sample = np.unique(np.linspace(0, len(coarse) - 1, SAMPLED_ROWS).round().astype(np.int64))
-    best = RowFinder(coarse, symmetry).nearest(coarse[sample], BEST_ROWS)[1]
-    return float(np.mean([len(local.union(rows)) for rows in best]))
+    sample = np.unique(np.linspace(0, len(ladder.fine) - 1, SAMPLED_ROWS).round().astype(np.int64))
+    poses = ladder.fine[sample]
+    best = RowFinder(ladder.coarse, symmetry).nearest(poses, BEST_ROWS)[1]
+
+    def likeness(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        mates = [(poses[places] * g).inv() * ladder.fine[rows] for g in symmetry_group(symmetry)]
+        return -np.asarray(np.min([mate.magnitude() for mate in mates], axis=0))
+
+    return len(climb(ladder, best, likeness)[0]) / len(sample)
 
 
 def describe(offer: Offer | None, work: Work, rates: Rates) -> str:

@@ -36,6 +36,8 @@ from cryodask.jobs.tomogram_matching.search_grid import SearchGrid, choose_searc
 from cryodask.jobs.tomogram_matching.weighting import make_template_filters
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
+from cryodask.optics.frequency import half_frequencies
+from cryodask.optics.template_filter import RadialWeight
 from cryodask.search.plan import plan_shards
 from cryodask.search.store import RunStore
 from cryodask.search.tiles import TilePlan
@@ -158,7 +160,9 @@ def second_plan(area: SearchArea) -> TilePlan:
     return plan_shards(area.shape, SHARD, is_wanted=None if area.is_everything else area.has)
 
 
-def make_coarse_tables(inputs: MatchInputs, problem: TomogramProblem, grid: SearchGrid) -> Tables:
+def make_coarse_tables(
+    inputs: MatchInputs, problem: TomogramProblem, grid: SearchGrid, lowpass: RadialWeight | None = None
+) -> Tables:
     """Return the tables of one template on the coarse grid.
 
     Parameters
@@ -169,6 +173,8 @@ def make_coarse_tables(inputs: MatchInputs, problem: TomogramProblem, grid: Sear
         Its match on the full grid.
     grid
         The coarse grid.
+    lowpass
+        Factor on the template beyond its filters, over 1/angstrom.
     """
     volumes = [coarse_volume(volume, grid) for volume in template_volumes(inputs, problem)]
     mask = coarse_mask(inputs.particle.mask, grid)
@@ -179,8 +185,19 @@ def make_coarse_tables(inputs: MatchInputs, problem: TomogramProblem, grid: Sear
         mask=mask,
         mask_coefficients=rotation_coefficients(mask, "linear"),
         directions=viewing_directions(inputs.angles),
-        template_filters=coarse_filters(filters, grid),
+        template_filters=_low_passed(coarse_filters(filters, grid), grid, inputs.voxel_size, lowpass),
     )
+
+
+def _low_passed(
+    filters: np.ndarray | None, grid: SearchGrid, voxel_size: float, lowpass: RadialWeight | None
+) -> np.ndarray | None:
+    """Return template filters of the coarse box (cell, b, b, b//2 + 1) times a further low-pass."""
+    if lowpass is None:
+        return filters
+    kz, ky, kx = half_frequencies((grid.coarse_box,) * 3, voxel_size / float(grid.factor))
+    curve = lowpass(np.sqrt(kz**2 + ky**2 + kx**2)).astype(np.float32)
+    return curve[None] if filters is None else filters * curve
 
 
 def in_padded_box(inputs: MatchInputs, grid: SearchGrid) -> MatchInputs:
