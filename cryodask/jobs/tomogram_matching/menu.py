@@ -86,9 +86,9 @@ def coarse_choices(
             edge = band_edge
             if lowpass is not None:
                 edge = box * voxel_size / lowpass + LOWPASS_SIGMA * math.sqrt(2.0)
-                if edge >= band_edge:
-                    continue
             grids = [grid for grid in FACTORS if grid * box / 2 >= edge] or [Fraction(1)]
+            if lowpass is not None and (edge >= band_edge or grids[0] == 1):
+                continue  # loses signal and saves nothing
             found += [CoarseChoice(coarse, lowpass, grid) for grid in grids[:GRIDS]]
     return found
 
