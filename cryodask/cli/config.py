@@ -8,7 +8,6 @@ import click
 from cryodask.cli.options import debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
-    from cryodask.jobs.tomogram_matching.inputs import MatchInputs
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
 JOBS = ("match-tomogram",)
@@ -73,10 +72,11 @@ def check(file: Path, as_json: bool) -> None:
     from cryodask.jobs.tomogram_matching.checks import check_supported
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
+    from cryodask.jobs.tomogram_matching.search_size import search_size
 
     rows = read_parameters(file)
     check_supported(rows)
-    counts = [_counts(load_inputs(parameters)) for parameters in rows]
+    counts = [search_size(load_inputs(parameters)) for parameters in rows]
     if as_json:
         _echo_json([{"row": parameters.source.row, **n} for parameters, n in zip(rows, counts, strict=True)])
         return
@@ -99,12 +99,13 @@ def show(file: Path, as_json: bool) -> None:
     from cryodask.errors import InputError
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
+    from cryodask.jobs.tomogram_matching.search_size import search_size
 
     shown = []
     for parameters in read_parameters(file):
         values: dict[str, Any] = {"row": parameters.source.row, **parameters.model_dump(mode="json")}
         try:
-            values |= _counts(load_inputs(parameters))
+            values |= search_size(load_inputs(parameters))
         except InputError as error:
             click.echo(f"cryodask: note: no counts: {error}", err=True)
         shown.append(values)
@@ -184,26 +185,13 @@ def _check_suffix(output: Path) -> None:
         raise click.UsageError(f"{output.name}: expected a name that ends in .star, .yaml or .yml")
 
 
-def _counts(inputs: "MatchInputs") -> dict[str, Any]:
-    """Return the size of the search and the threshold for one expected false positive, in sigma."""
-    import math
-
-    from scipy.special import erfcinv
-
-    voxels, rotations = math.prod(inputs.shape), len(inputs.angles)
-    return {
-        "voxel_size": inputs.voxel_size,
-        "box": inputs.particle.box,
-        "n_voxels": voxels,
-        "n_rotations": rotations,
-        "threshold_sigma": round(float(math.sqrt(2) * erfcinv(2 / (voxels * rotations))), 4),
-    }
-
-
 def _count_line(counts: dict[str, Any]) -> str:
     voxels = f"{counts['n_voxels']} voxels of {counts['voxel_size']:.4g} angstrom"
     size = f"{counts['n_rotations']} rotations x {voxels}"
-    return f"{size}, template box {counts['box']}, threshold {counts['threshold_sigma']:.2f} sigma"
+    seeds = (
+        f" near {counts['n_seeds']} seeds, about {counts['n_scores']} scores" if "n_seeds" in counts else ""
+    )
+    return f"{size}{seeds}, template box {counts['box']}, threshold {counts['threshold_sigma']:.2f} sigma"
 
 
 def _plain(value: Any) -> str:

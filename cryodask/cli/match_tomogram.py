@@ -15,12 +15,12 @@ from cryodask.cli.options import (
     overwrite_option,
     resume_option,
 )
+from cryodask.cli.running import duration
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.match_run import MatchRun
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
     from cryodask.jobs.tomogram_matching.planning import Resources
-    from cryodask.search.driver import Progress
 
 
 @click.command("match-tomogram")
@@ -138,10 +138,13 @@ def _lengths(text: str | None) -> tuple[int, int, int] | None:
 def _plan(run: "MatchRun", resources: "Resources", seconds: float) -> dict[str, Any]:
     return {
         "result": str(run.final),
-        "tiles": len(run.plan.tiles),
-        "tile_shape": list(run.plan.core),
-        "transform_shape": list(run.plan.block),
-        "rotations": run.problem.hypotheses,
+        "tiles": len(run.search_plan.tiles),
+        "tile_shape": list(run.search_plan.core),
+        "transform_shape": list(run.search_plan.block),
+        "rotations": run.search.hypotheses,
+        "search_factor": 1.0 if run.first is None else float(run.first.problem.grid.factor),
+        "search_shape": list(run.search.shape),
+        "search_box": run.search.box,
         "templates": [each.name for each in run.inputs.every],
         "mask": ", ".join(sorted({part.mask_kind for part in run.problem.parts})),
         "memory_per_worker": resources.memory,
@@ -160,18 +163,25 @@ def _print_plan(runs: "list[MatchRun]", resources: "Resources", as_json: bool) -
     for run, plan in zip(runs, plans, strict=True):
         click.echo(_describe(run, plan))
     total = sum(plan["core_seconds"] for plan in plans)
-    click.echo(f"all: {_duration(total)} of one core, measured by a short calibration; nothing was started")
+    click.echo(f"all: {duration(total)} of one core, measured by a short calibration; nothing was started")
 
 
 def _describe(run: "MatchRun", plan: dict[str, Any]) -> str:
     tile = " x ".join(map(str, plan["transform_shape"]))
     return (
         f"{run.name}: {_templates(plan)}{plan['rotations']} rotations x {plan['tiles']} tiles "
-        f"(transforms {tile}), "
+        f"(transforms {tile}), {_grid(run, plan)}"
         f"{plan['mask']} mask, {plan['working_set_bytes'] / 2**20:.0f} MiB of "
         f"{plan['memory_per_worker'] / 2**20:.0f} MiB a worker, "
-        f"{plan['result_bytes'] / 2**20:.0f} MiB of results, {_duration(plan['core_seconds'])} of one core"
+        f"{plan['result_bytes'] / 2**20:.0f} MiB of results, {duration(plan['core_seconds'])} of one core"
     )
+
+
+def _grid(run: "MatchRun", plan: dict[str, Any]) -> str:
+    if run.first is None:
+        return ""
+    shape = " x ".join(map(str, plan["search_shape"]))
+    return f"search grid {run.first.problem.grid.factor} ({shape} voxels, box {plan['search_box']}), "
 
 
 def _templates(plan: dict[str, Any]) -> str:
@@ -179,71 +189,17 @@ def _templates(plan: dict[str, Any]) -> str:
     return f"{count} templates, " if count > 1 else ""
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"about {seconds:.0f} s"
-    if seconds < 7200:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"
-
-
 def _compute(
     runs: "list[MatchRun]", resources: "Resources", where: dict[str, Any], cleanup: bool, as_json: bool
 ) -> None:
-    from cryodask.cli.progress import shown_progress
-    from cryodask.cluster import open_cluster
-    from cryodask.jobs.tomogram_matching.runs import execute
-    from cryodask.search.driver import Progress
+    from cryodask.cli.running import compute_runs, print_results
 
-    for run in runs:
-        if run.is_finished:
-            click.echo(f"{run.name} is finished, skipped", err=True)
-        else:
-            click.echo(_describe(run, _plan(run, resources, run.rough_seconds())), err=True)
-    if all(run.is_finished for run in runs):
-        _print_results(runs, [run.final for run in runs], Progress(), as_json)
-        return
-    last = Progress()
+    def describe(run: "MatchRun") -> str:
+        return _describe(run, _plan(run, resources, run.rough_seconds()))
 
-    def tell(notice: str) -> None:
-        click.echo(f"cryodask: warning: {notice}", err=True)
-
-    with open_cluster(**where) as client, shown_progress() as show:
-
-        def listen(progress: "Progress") -> None:
-            nonlocal last
-            last = progress
-            show(progress)
-
-        try:
-            paths = execute(
-                runs, client=client, resources=resources, cleanup=cleanup, listen=listen, tell=tell
-            )
-        except KeyboardInterrupt:
-            click.echo("cryodask: what is finished is kept; continue with --resume", err=True)
-            raise
-    if last.tiles_resumed or last.hypotheses_resumed:
-        share = 100 * last.hypotheses_resumed / max(last.hypotheses_total, 1)
-        tiles = f"{last.tiles_resumed} of {last.tiles_total} tiles"
-        text = f"resumed: {share:.0f} % of the search was there already, {tiles} whole"
-        click.echo(text, err=True)
-    _print_results(runs, paths, last, as_json)
-
-
-def _print_results(runs: "list[MatchRun]", paths: list[Path], progress: "Progress", as_json: bool) -> None:
-    if not as_json:
-        for run, path in zip(runs, paths, strict=True):
-            for written in (path, *run.files.values()):
-                click.echo(str(written))
-        return
+    paths, progress = compute_runs(runs, where, describe, batch=resources.angle_batch, cleanup=cleanup)
     rows = [
         {"result": str(path), "maps": [str(file) for file in run.files.values()]}
         for run, path in zip(runs, paths, strict=True)
     ]
-    summary = {
-        "tiles": progress.tiles_total,
-        "tiles_resumed": progress.tiles_resumed,
-        "tasks": progress.tasks,
-        "core_seconds": progress.cpu_seconds,
-    }
-    click.echo(json.dumps({"results": rows, **summary}, indent=1))
+    print_results(rows, progress, as_json)

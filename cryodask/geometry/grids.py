@@ -22,6 +22,7 @@ _DIRECTIONS: dict[str, Callable[[float, float], np.ndarray]] = {
     "healpix": healpix_directions,
 }
 _ANGLE_TOLERANCE = 1e-9
+MOST_ROTATIONS = 1e8
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,13 @@ def _check(step: float, method: str, cone: float, inplane_step: float, inplane_r
         raise InputError(f"in-plane step = {inplane_step:g}: expected 0 < step <= 360 degrees")
     if inplane_range is not None and not inplane_range >= 0.0:
         raise InputError(f"in-plane range = {inplane_range:g}: expected at least 0 degrees")
+    sphere = 1.0 if method == "healpix" else (1.0 - math.cos(math.radians(cone))) / 2.0
+    directions = 4.0 * math.pi * sphere / math.radians(step) ** 2
+    inplane = min(360.0, 360.0 if inplane_range is None else 2.0 * inplane_range) / inplane_step
+    if (count := directions * max(inplane, 1.0)) > MOST_ROTATIONS:
+        raise InputError(
+            f"angular step = {step:g}: about {count:.1g} rotations, expected at most {MOST_ROTATIONS:.0g}"
+        )
 
 
 def _inplane_angles(method: str, period: float, step: float, half_range: float | None) -> np.ndarray:

@@ -22,7 +22,7 @@ PathLike = str | os.PathLike[str]
 Blocks = np.ndarray | Iterable[np.ndarray] | Callable[[int, int], np.ndarray]
 
 SUFFIXES = {
-    **dict.fromkeys((".mrc", ".rec", ".map", ".ccp4"), "mrc"),
+    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".ccp4"), "mrc"),
     ".em": "em",
     ".zarr": "zarr",
     **dict.fromkeys((".h5", ".hdf", ".hdf5"), "hdf5"),

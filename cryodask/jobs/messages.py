@@ -47,6 +47,14 @@ class Source:
             raise self.error(f"{self.label(key)}: {error}") from None
 
 
+class FieldError(ValueError):
+    """What a validator of a whole model raises: the field at fault, its value, what is expected."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(expected)
+        self.field, self.value = field, value
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean NAME?)` with the nearest known name, or an empty text."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -68,6 +76,10 @@ def input_error(error: ValidationError, model: type[BaseModel], source: Source) 
         near = did_you_mean(name, _nested_fields(model, keys))
         return source.error(f"unknown key {'.'.join([*keys, name])}{near}")
     cause = finding.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return source.wrong(".".join([*keys, cause.field]), _short(cause.value), str(cause))
+    if finding["input"] is None:
+        return source.error(f"{label} is required, found none")
     expected = str(cause) if cause is not None else f"expected {describe(field, label) or finding['msg']}"
     return source.wrong(key, _short(finding["input"]), expected)
 
@@ -88,7 +100,9 @@ def describe(field: FieldInfo | None, label: str) -> str:
         return _within(_bounds([*field.metadata, *_annotations(field.annotation)]), kind, label)
     lengths = [len(get_args(option)) for option in options if get_origin(option) is tuple]
     number = f"a list of {lengths[0]} numbers" if lengths else ""
-    return " or ".join(filter(None, ["a name" if str in options else "", number]))
+    model = _nested_model(field.annotation)
+    mapping = f"a mapping of {', '.join(model.model_fields)}" if model is not None else ""
+    return " or ".join(filter(None, ["a name" if str in options else "", number, mapping]))
 
 
 def _within(bounds: dict[str, str], kind: str, label: str) -> str:

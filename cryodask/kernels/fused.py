@@ -23,6 +23,7 @@ from cryodask.kernels.fused_layout import (
 )
 from cryodask.kernels.memory import GENERAL_GROUP, GROUP, MOMENTS_GROUP
 from cryodask.kernels.simd import LANES, aligned_empty
+from cryodask.kernels.tile_state import Restriction, slice_of
 from cryodask.kernels.transforms import order
 from cryodask.kernels.whole_array import half_spectrum
 
@@ -64,15 +65,22 @@ class FusedTile:
         self.squares = None
         self._halves.clear()
 
-    def fold(self, templates: Any, ids: Any, state: dict[str, np.ndarray], inverse_norm: Any = None) -> None:
-        """Fold num, or num · inverse_norm, of each rotation into a state."""
+    def fold(
+        self,
+        templates: Any,
+        ids: Any,
+        state: dict[str, np.ndarray],
+        inverse_norm: Any = None,
+        restriction: Restriction | None = None,
+    ) -> None:
+        """Fold num, or num · inverse_norm, of each rotation into a state, where it is allowed."""
         size = MOMENTS_GROUP if "sum" in state else GROUP
         layout, scratch = self.layout, self._planes(size)
         halves = self._buffer("num", size, layout)
-        folded = fold_state(state)
         rows = np.asarray(ids, dtype=np.uint32)
         for start in range(0, len(rows), size):
             group = rows[start : start + size]
+            folded = fold_state(state, restriction, slice(start, start + size))
             for half, template in zip(halves, templates[start : start + size], strict=False):
                 half_transform(layout, scratch, flat(template), *self.signal, half)
             if inverse_norm is None:
@@ -81,17 +89,24 @@ class FusedTile:
                 fold_with_norm(layout, scratch, halves, group, inverse_norm, folded)
 
     def fold_general(
-        self, templates: Any, masks: Any, counts: Any, ids: Any, state: dict[str, np.ndarray], fraction: float
+        self,
+        templates: Any,
+        masks: Any,
+        counts: Any,
+        ids: Any,
+        state: dict[str, np.ndarray],
+        fraction: float,
+        restriction: Restriction | None = None,
     ) -> None:
-        """Fold the scores of rotations with a mask each into a state."""
+        """Fold the scores of rotations with a mask each into a state, where they are allowed."""
         layout, scratch = self.layout, self._planes(GENERAL_GROUP + 2)
         coarse = self._coarse(fraction)
         halves = self._buffer("num", GENERAL_GROUP, layout)
         statistics = self._buffer("statistics", 2 * GENERAL_GROUP, coarse)
-        folded = fold_state(state)
         rows, sums = np.asarray(ids, dtype=np.uint32), np.asarray(counts, dtype=np.float32)
         for start in range(0, len(rows), GENERAL_GROUP):
             group = slice(start, start + GENERAL_GROUP)
+            folded = fold_state(state, restriction, group)
             for r, (template, mask) in enumerate(zip(templates[group], masks[group], strict=True)):
                 half_transform(layout, scratch, flat(template), *self.signal, halves[r])
                 self._statistics(coarse, scratch, mask, statistics[2 * r], statistics[2 * r + 1])
@@ -154,7 +169,12 @@ def flat(box: Any) -> np.ndarray:
     return np.ascontiguousarray(box, dtype=np.float32).reshape(-1)
 
 
-def fold_state(state: dict[str, np.ndarray]) -> FoldState:
-    """Return a state's arrays for the fused passes."""
+def fold_state(
+    state: dict[str, np.ndarray], restriction: Restriction | None = None, rotations: slice = slice(0)
+) -> FoldState:
+    """Return a state's arrays for the fused passes, with the restriction of some rotations of a call."""
     none = np.zeros((0, 0, 0))
-    return FoldState(state["value"], state["id"], state.get("sum", none), state.get("square_sum", none))
+    found = restriction or Restriction(np.zeros((0, 0, 0), np.int32), np.zeros((0, 0), bool))
+    label, allowed = slice_of(found, rotations)
+    sums = state.get("sum", none), state.get("square_sum", none)
+    return FoldState(state["value"], state["id"], *sums, label, allowed)

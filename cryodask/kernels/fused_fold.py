@@ -6,19 +6,25 @@ import numba
 import numpy as np
 
 from cryodask.kernels.fused_layout import Layout, Scratch
-from cryodask.kernels.simd import LANES, fill, load, store, transpose
+from cryodask.kernels.fused_real import real_inverse
+from cryodask.kernels.simd import LANES, load, store, transpose
 from cryodask.kernels.transforms import JIT, ROW, inverse
 
 LEAST_VARIANCE = np.float32(1e-6)
 
 
 class FoldState(NamedTuple):
-    """A tile's aggregates, each (Tz, Ty, Tx); the sums are empty when they are not kept."""
+    """A tile's aggregates, each (Tz, Ty, Tx); the sums are empty when they are not kept.
+
+    `label` (Tz, Ty, Tx) and `allowed` (b, kinds) are those of a `Restriction`, empty where there is none.
+    """
 
     value: np.ndarray
     id: np.ndarray
     sum: np.ndarray
     square_sum: np.ndarray
+    label: np.ndarray
+    allowed: np.ndarray
 
 
 @numba.njit(**JIT)
@@ -144,33 +150,10 @@ def _plane(t: Layout, s: Scratch, half: np.ndarray, z: int, target: int) -> None
     for strip in range(strips):
         begin = strip * x_rows * ROW
         s.x_lines[begin + t.blocks * LANES * ROW : begin + x_rows * ROW] = np.float32(0.0)
-        _real_inverse(t, s, begin)
+        real_inverse(s.line, s.x_lines, begin, t.x_order, t.x_turn, t.x_table, t.x_twiddles)
         width = _width(t)
         for x in range(0, width, LANES):
             transpose(s.line, x * LANES, LANES, s.planes, target + strip * LANES * width + x, width)
-
-
-@numba.njit(**JIT)
-def _real_inverse(t: Layout, s: Scratch, begin: int) -> None:
-    """Transform 16 packed half lines back to reals: line[x·16 + lane] (Numerical Recipes, 12.3)."""
-    half = t.shape[2] // 2
-    first, last = load(s.x_lines, begin), load(s.x_lines, begin + LANES)
-    store(s.line, 0, first + last)
-    store(s.line, LANES, first - last)
-    for k in range(1, half // 2 + 1):
-        a, b = begin + k * ROW, begin + (half - k) * ROW
-        ar, ai, br, bi = (
-            load(s.x_lines, a), load(s.x_lines, a + LANES), load(s.x_lines, b), load(s.x_lines, b + LANES)
-        )  # fmt: skip
-        sr, si, dr, di = ar + br, ai - bi, ar - br, ai + bi
-        wr, wi = fill(t.x_turn[2 * k]), fill(t.x_turn[2 * k + 1])
-        tr, ti = dr * wr - di * wi, dr * wi + di * wr
-        i, j = t.x_order[k] * ROW, t.x_order[half - k] * ROW
-        store(s.line, i, sr + tr)
-        store(s.line, i + LANES, si + ti)
-        store(s.line, j, sr - tr)
-        store(s.line, j + LANES, ti - si)
-    inverse(s.line, 0, t.x_table, t.x_twiddles)
 
 
 @numba.njit(**JIT)
@@ -192,11 +175,20 @@ def _scale(score: np.ndarray, norm: np.ndarray) -> None:
 
 
 @numba.njit(**JIT)
+def _forbid(score: np.ndarray, label: np.ndarray, allowed: np.ndarray) -> None:
+    """Put -inf where a rotation is not allowed."""
+    for x in range(score.size):
+        score[x] = score[x] if allowed[label[x]] else np.float32(-np.inf)
+
+
+@numba.njit(**JIT)
 def _update_plane(t: Layout, s: Scratch, ids: np.ndarray, z: int, state: FoldState) -> None:
     size, width = _plane_floats(t), _width(t)
     for y in range(t.valid[1]):
         for r in range(ids.size):
             begin = r * size + y * width
+            if state.label.size > 0:
+                _forbid(s.planes[begin : begin + t.valid[2]], state.label[z, y], state.allowed[r])
             _maximum(s.planes[begin : begin + t.valid[2]], ids[r], state.value[z, y], state.id[z, y])
         if state.sum.size > 0:
             _moments(s, y * width, size, ids.size, state.sum[z, y], state.square_sum[z, y])

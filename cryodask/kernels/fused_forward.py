@@ -177,7 +177,7 @@ def _finish_column(
     """Multiply by the tile's spectrum, transform back along z, write the valid z."""
     depth, height = t.shape[0], t.shape[1]
     row = t.rows[i]
-    _multiply(column, 0, spectrum, (block * height + row) * depth * ROW, depth)
+    multiply_conjugate(column, 0, spectrum, (block * height + row) * depth * ROW, depth)
     if block == 0 and t.nyquist:
         _add_edge(t, s, column, row)
     inverse(column, 0, t.z_table, t.z_twiddles)
@@ -190,7 +190,7 @@ def _finish_column(
 
 
 @numba.njit(**JIT)
-def _multiply(x: np.ndarray, start: int, spectrum: np.ndarray, begin: int, rows: int) -> None:
+def multiply_conjugate(x: np.ndarray, start: int, spectrum: np.ndarray, begin: int, rows: int) -> None:
     """Replace x by spectrum · conj(x)."""
     for z in range(rows):
         i, j = start + z * ROW, begin + z * ROW
@@ -232,7 +232,7 @@ def _edge_product(t: Layout, s: Scratch, edge: np.ndarray) -> None:
     for line in range((height + LANES - 1) // LANES):
         start = line * rows * ROW
         forward(s.nyquist, start, t.z_table, t.z_twiddles)
-        _multiply(s.nyquist, start, edge, line * depth * ROW, depth)
+        multiply_conjugate(s.nyquist, start, edge, line * depth * ROW, depth)
 
 
 @numba.njit(**JIT)

@@ -112,10 +112,21 @@ def project(slices: Any, filters: Any) -> Any:
     filters
         Broadcastable to the slices: the CTF times the filters, real or complex.
     """
+    return project_centred(slices, filters * array_module(slices).asarray(dark_and_centred(slices.shape[-2])))
+
+
+def project_centred(slices: Any, filters: Any) -> Any:
+    """As `project`, for filters that are multiplied by `dark_and_centred` already."""
     xp = array_module(slices)
     box = slices.shape[-2]
-    image = fft_library(xp).irfft2(-slices * filters, (box, box), axes=(-2, -1))
-    return xp.fft.ifftshift(image, axes=(-2, -1)).astype(xp.float32, copy=False)
+    image = fft_library(xp).irfft2(slices * filters, (box, box), axes=(-2, -1))
+    return image.astype(xp.float32, copy=False)
+
+
+def dark_and_centred(box: int) -> np.ndarray:
+    """Return -(-1)^(ky + kx), (n, n//2 + 1) float32: particles dark, their centre at pixel n//2."""
+    sign = 1 - 2 * (np.arange(box) % 2)
+    return -(sign[:, None] * sign[None, : box // 2 + 1]).astype(np.float32)
 
 
 def unit_energy(projections: Any) -> Any:
@@ -127,6 +138,11 @@ def unit_energy(projections: Any) -> Any:
         (..., n, n) float32.
     """
     xp = array_module(projections)
+    if xp is np:
+        out = np.empty(projections.shape, np.float32)
+        flat = out.reshape(-1, *projections.shape[-2:])
+        _unit_energy(np.ascontiguousarray(projections, np.float32).reshape(flat.shape), flat)
+        return out
     centred = projections - border_mean(projections)
     energy = xp.square(centred).sum(axis=(-2, -1), keepdims=True, dtype=xp.float64)
     safe = xp.where(energy > 0, energy, 1.0)
@@ -139,6 +155,27 @@ def border_mean(projections: Any) -> Any:
     rows = projections[..., 0, :].sum(-1) + projections[..., -1, :].sum(-1)
     columns = projections[..., 1:-1, 0].sum(-1) + projections[..., 1:-1, -1].sum(-1)
     return ((rows + columns) / (4 * (n - 1)))[..., None, None]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _unit_energy(projections: np.ndarray, out: np.ndarray) -> None:
+    n = projections.shape[1]
+    for r in range(projections.shape[0]):
+        image, border = projections[r], 0.0
+        for i in range(n):
+            border += image[0, i] + image[n - 1, i]
+        for i in range(1, n - 1):
+            border += image[i, 0] + image[i, n - 1]
+        mean, energy = np.float32(border / (4 * (n - 1))), 0.0
+        for y in range(n):
+            row = np.float32(0.0)
+            for x in range(n):
+                row += (image[y, x] - mean) ** 2
+            energy += float(row)
+        scale = np.float32(1.0 / np.sqrt(energy)) if energy > 0.0 else np.float32(0.0)
+        for y in range(n):
+            for x in range(n):
+                out[r, y, x] = (image[y, x] - mean) * scale
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -1,6 +1,6 @@
 """What is kept per position of a tile while rotations pass."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,26 @@ LEAST_VARIANCE = 1e-6
 
 Shape = tuple[int, int, int]
 State = dict[str, Any]
+
+
+class Restriction(NamedTuple):
+    """Which rotations score which positions.
+
+    Parameters
+    ----------
+    label
+        (Tz, Ty, Tx) int32: what kind each position is.
+    allowed
+        (b, kinds) bool: whether each rotation of a call scores each kind.
+    """
+
+    label: Any
+    allowed: Any
+
+
+def slice_of(restriction: Restriction, rotations: slice) -> Restriction:
+    """Return a restriction of some of the rotations."""
+    return restriction._replace(allowed=restriction.allowed[rotations])
 
 
 def empty_state(valid: Shape, *, moments: bool, xp: Any = np) -> State:

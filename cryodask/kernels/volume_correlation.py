@@ -14,10 +14,18 @@ from cryodask.arrays.module import array_module
 from cryodask.kernels.fused import FusedTile
 from cryodask.kernels.fused_layout import is_supported
 from cryodask.kernels.memory import bytes_per_voxel, workspace_bytes
-from cryodask.kernels.tile_state import Shape, State, empty_state, finish_general, finish_spherical
+from cryodask.kernels.tile_state import (
+    Restriction,
+    Shape,
+    State,
+    empty_state,
+    finish_general,
+    finish_spherical,
+)
 from cryodask.kernels.whole_array import WholeTile
 
 __all__ = [
+    "Restriction",
     "State",
     "TileSpectra",
     "bytes_per_voxel",
@@ -39,13 +47,27 @@ class TileSpectra(Protocol):
     def drop_squares(self) -> None:
         """Free what local statistics alone need."""
 
-    def fold(self, templates: Any, ids: Any, state: State, inverse_norm: Any = None) -> None:
-        """Fold num, or num · inverse_norm, of each rotation into a state."""
+    def fold(
+        self,
+        templates: Any,
+        ids: Any,
+        state: State,
+        inverse_norm: Any = None,
+        restriction: Restriction | None = None,
+    ) -> None:
+        """Fold num, or num · inverse_norm, of each rotation into a state, where it is allowed."""
 
     def fold_general(
-        self, templates: Any, masks: Any, counts: Any, ids: Any, state: State, fraction: float
+        self,
+        templates: Any,
+        masks: Any,
+        counts: Any,
+        ids: Any,
+        state: State,
+        fraction: float,
+        restriction: Restriction | None = None,
     ) -> None:
-        """Fold the scores of rotations with a mask each into a state."""
+        """Fold the scores of rotations with a mask each into a state, where they are allowed."""
 
     def inverse_norm(self, mask: Any, count: float, fraction: float) -> Any:
         """Return 1/√(N·A - B²), (Tz, Ty, Tx), 0 where it has no meaning."""
@@ -81,7 +103,7 @@ def tile_spectra(block: Any, *, box: int, valid: Shape, squares: bool) -> TileSp
 
 
 def correlate_spherical(
-    spectra: TileSpectra, templates: Any, ids: Any, state: State, inverse_norm: Any = None
+    spectra: TileSpectra, templates: Any, ids: Any, state: State, restriction: Restriction | None = None
 ) -> None:
     """Fold num of each rotation into the state; ``finish_spherical`` makes scores of it at the end.
 
@@ -95,25 +117,30 @@ def correlate_spherical(
         (b,) rows of the rotations.
     state
         From ``empty_state``, changed in place.
-    inverse_norm
-        If given, scores are folded at once: see :func:`correlate_with_norm`.
+    restriction
+        Positions that a rotation may not score keep their state.
     """
-    spectra.fold(templates, ids, state, inverse_norm)
+    spectra.fold(templates, ids, state, None, restriction)
 
 
 def correlate_with_norm(
-    spectra: TileSpectra, templates: Any, ids: Any, inverse_norm: Any, state: State
+    spectra: TileSpectra,
+    templates: Any,
+    ids: Any,
+    inverse_norm: Any,
+    state: State,
+    restriction: Restriction | None = None,
 ) -> None:
     """Fold the scores of rotations that share one mask (an axial mask at one direction) into the state.
 
     Parameters
     ----------
-    spectra, templates, ids, state
+    spectra, templates, ids, state, restriction
         See :func:`correlate_spherical`; ``finish_general`` at the end.
     inverse_norm
         (Tz, Ty, Tx) from :func:`local_statistics`; 0 where a position is not scored.
     """
-    spectra.fold(templates, ids, state, inverse_norm)
+    spectra.fold(templates, ids, state, inverse_norm, restriction)
 
 
 def correlate_general(
@@ -125,6 +152,7 @@ def correlate_general(
     state: State,
     *,
     statistics_grid: float = 1.0,
+    restriction: Restriction | None = None,
 ) -> None:
     """Fold the scores of rotations with a mask each into the state; ``finish_general`` at the end.
 
@@ -142,8 +170,10 @@ def correlate_general(
         From ``empty_state``, changed in place.
     statistics_grid
         Fraction of Nyquist on which A and B are made (``choose_statistics_grid``); 1 is exact.
+    restriction
+        See :func:`correlate_spherical`.
     """
-    spectra.fold_general(templates, masks, counts, ids, state, statistics_grid)
+    spectra.fold_general(templates, masks, counts, ids, state, statistics_grid, restriction)
 
 
 def local_statistics(spectra: TileSpectra, mask: Any, count: float, *, statistics_grid: float = 1.0) -> Any:

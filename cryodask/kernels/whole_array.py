@@ -7,7 +7,7 @@ import numpy as np
 from cryodask.arrays.module import array_module
 from cryodask.kernels.cuda_update import cuda_update, rotations_per_call
 from cryodask.kernels.fft_library import fft_library
-from cryodask.kernels.tile_state import LEAST_VARIANCE, Shape, State
+from cryodask.kernels.tile_state import LEAST_VARIANCE, Restriction, Shape, State, slice_of
 
 
 class WholeTile:
@@ -37,21 +37,44 @@ class WholeTile:
         """Free the spectrum of block²."""
         self.squares = None
 
-    def fold(self, templates: Any, ids: Any, state: State, inverse_norm: Any = None) -> None:
-        """Fold num, or num · inverse_norm, of each rotation into a state."""
-        fold_score = update if array_module(self.signal) is np else cuda_update
+    def fold(
+        self,
+        templates: Any,
+        ids: Any,
+        state: State,
+        inverse_norm: Any = None,
+        restriction: Restriction | None = None,
+    ) -> None:
+        """Fold num, or num · inverse_norm, of each rotation into a state, where it is allowed."""
+        xp = array_module(self.signal)
+        fold_score = update if xp is np else cuda_update
         rows = [int(row) for row in ids]
         for start in range(0, len(rows), self.stack):
             some = slice(start, start + self.stack)
-            for score, row in zip(self.correlate(self.signal, templates[some]), rows[some], strict=True):
+            scores = self.correlate(self.signal, templates[some])
+            for number, (score, row) in enumerate(zip(scores, rows[some], strict=True), start=start):
+                if restriction is not None:
+                    allowed = xp.asarray(restriction.allowed[number])[restriction.label]
+                    score = xp.where(allowed, score, xp.float32(-xp.inf))
                 fold_score(state, score, row, inverse_norm)
 
     def fold_general(
-        self, templates: Any, masks: Any, counts: Any, ids: Any, state: State, fraction: float
+        self,
+        templates: Any,
+        masks: Any,
+        counts: Any,
+        ids: Any,
+        state: State,
+        fraction: float,
+        restriction: Restriction | None = None,
     ) -> None:
-        """Fold the scores of rotations with a mask each into a state."""
-        for template, mask, count, row in zip(templates, masks, counts, ids, strict=True):
-            self.fold(template[None], [row], state, self.inverse_norm(mask, float(count), fraction))
+        """Fold the scores of rotations with a mask each into a state, where they are allowed."""
+        for number, (template, mask, count, row) in enumerate(
+            zip(templates, masks, counts, ids, strict=True)
+        ):
+            norm = self.inverse_norm(mask, float(count), fraction)
+            one = None if restriction is None else slice_of(restriction, slice(number, number + 1))
+            self.fold(template[None], [row], state, norm, one)
 
     def inverse_norm(self, mask: Any, count: float, fraction: float) -> Any:
         """Return 1/√(N·A - B²), (Tz, Ty, Tx), 0 where it has no meaning."""

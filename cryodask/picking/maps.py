@@ -17,7 +17,7 @@ from cryodask.picking.thresholds import source_name
 
 PICKED_VARIABLES = (
     "score", "score_raw", "zscore", "noise", "orientation", "valid", "class_id", "margin",
-    "euler", "sigma", "n_rotations", "n_voxels",
+    "euler", "sigma", "n_rotations", "n_voxels", "n_scores",
 )  # fmt: skip
 
 

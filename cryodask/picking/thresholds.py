@@ -1,5 +1,6 @@
 """The score from which on a peak counts: fixed, from the map's statistics, or from its noise."""
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from scipy.special import erfcinv
 from cryodask.errors import InputError
 from cryodask.picking.regions import Block, regions
 
+log = logging.getLogger("cryodask")
 TRIANGLE_BINS = 2**20
 
 
@@ -123,6 +125,13 @@ def raw_name(dataset: xr.Dataset, score: str) -> str:
     return "score_raw" if "score_raw" in dataset else "score"
 
 
+def scores_made(dataset: xr.Dataset) -> np.ndarray:
+    """Return (template,) how many scores a search made: voxels times rotations, fewer near seeds."""
+    if "n_scores" in dataset:
+        return np.asarray(dataset["n_scores"].values, float)
+    return np.asarray(dataset["n_voxels"].values.astype(float) * dataset["n_rotations"].values)
+
+
 def _noise_values(
     dataset: xr.Dataset, score: str, false_positives: float, independent: np.ndarray | None
 ) -> list[float]:
@@ -133,7 +142,7 @@ def _noise_values(
             f"{source_name(dataset)}: --false-positives needs {', '.join(missing)} in the result; "
             "use --threshold, --sigma or --triangle"
         )
-    made = dataset["n_voxels"].values.astype(float) * dataset["n_rotations"].values
+    made = scores_made(dataset)
     searched = float((made if independent is None else independent).sum())
     sigmas = np.ones(dataset.sizes["template"]) if score == "zscore" else dataset["sigma"].values
     if not np.all(np.isfinite(sigmas) & (sigmas > 0)):
@@ -189,5 +198,9 @@ def choose_threshold(
         return Threshold(score, values, "triangle")
     expected = 1.0 if false_positives is None else false_positives
     values = tuple(_noise_values(dataset, score, expected, independent))
+    if score != "zscore" and min(values) > 1:
+        note = "%s: threshold %.3g is above every possible score: sigma %s holds particles, not noise alone"
+        sigmas = ", ".join(f"{s:.3g}" for s in dataset["sigma"].values)
+        log.warning(f"{note}; use --threshold, --sigma or --fdr", source_name(dataset), min(values), sigmas)
     counted = "" if independent is None else " of the independent scores"
     return Threshold(raw_name(dataset, score), values, f"false_positives = {expected:g}{counted}")

@@ -14,6 +14,8 @@ from cryodask.errors import InputError
 BLUR_VOXELS = 0.6
 # Gaussians are drawn out to this many standard deviations.
 CUT_SIGMAS = 4.0
+# Of the highest density of a map: less is empty space around the particle.
+EMPTY = 0.01
 
 
 class Structure(Protocol):
@@ -130,10 +132,16 @@ class DensityMap:
     voxel_size: float
     symmetry: str = "C1"
 
-    @property
+    @cached_property
     def diameter(self) -> float:
-        """Edge of the map, angstrom."""
-        return max(self.volume.shape) * self.voxel_size
+        """Diameter of the sphere that holds all density above a hundredth of the highest, angstrom.
+
+        At most the edge of the map: what lies in its corners is background.
+        """
+        volume = np.abs(self.volume)
+        places = np.argwhere(volume > EMPTY * volume.max()) - np.array(volume.shape) // 2
+        widest = 2 * np.sqrt(np.max(np.sum(places**2, axis=1), initial=0)) + 2
+        return float(min(widest, max(volume.shape)) * self.voxel_size)
 
     @cached_property
     def _coefficients(self) -> np.ndarray:

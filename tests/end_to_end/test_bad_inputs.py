@@ -8,6 +8,7 @@ import warnings
 import mrcfile
 import numpy as np
 import pytest
+import yaml
 
 from cryodask.cli.main import run
 from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -83,8 +84,9 @@ class Project:
         return self.text("params.star", f"data_\n\nloop_\n{header}\n\n{' '.join(cells.values())}\n")
 
     def yaml(self, text):
-        native = "{tomogram: tomogram.mrc, template: template.mrc, mask: mask.mrc, angles: angles.csv}"
-        return self.text("params.yaml", native[:-1] + f", {text}}}\n")
+        native = {"tomogram": "tomogram.mrc", "template": "template.mrc", "mask": "mask.mrc"}
+        native |= {"angles": "angles.csv", **yaml.safe_load(f"{{{text}}}")}
+        return self.text("params.yaml", yaml.safe_dump(native))
 
 
 @pytest.fixture
@@ -152,11 +154,11 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"search_grid": "0.5"}, "search_grid = 0.5: a factor is not available in this release"),
+        ({"search_grid": "0.2"}, "search_grid = 0.2: needs a low-pass that leaves frequencies out"),
         ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
         ({"decoy": "mirror"}, "decoy = mirror: not available in this release"),
         ({"class_by": "score"}, "class_by = score: needs several templates"),
-        ({"orientations": '\'{"near": "seeds.csv"}\''}, "orientations = "),
+        ({"orientations": '\'{"near": "seeds.csv"}\''}, "restricts nothing without cone"),
     ],
 )
 def test_a_feature_of_a_later_release_is_refused_by_name(project, refused, changes, message):
@@ -172,12 +174,26 @@ def test_native_parameters_speak_of_native_keys(project, refused):
     for setting, text in {
         "ctf: amplitude": "ctf = amplitude needs column defocus",
         "tilts: [-60, 60], tilt_weight: cos": "tilt_weight = cos: needs every tilt's angle, a file in tilts",
-        "orientations: {near: seeds.csv}": "orientations = ",
+        "orientations: {near: seeds.csv}": "orientations.near = seeds.csv: restricts",
         "lowpas: 30": "unknown key lowpas (did you mean lowpass?)",
         "lowpass: 10": "lowpass = 10: expected at least two voxels, 17.408",
         "region: {z: [5000, 6000]}": "region: selects no voxel",
+        "region: [1, 2]": "region = [1, 2]: expected a mapping of z, y, x",
+        "angles: [30]": "angles = [30]: expected a mapping of file, units, order, step",
+        "mask: 12": "mask = 12: expected a name or a mapping of sphere, edge",
     }.items():
         assert f"params.yaml row 0: {text}" in refused(project.yaml(setting))
+
+
+def test_a_key_that_stands_twice_is_refused(project, refused):
+    text = "tomogram: tomogram.mrc\ntemplate: template.mrc\nlowpass: 30\nangles: {step: 30}\nlowpass: 20\n"
+    path = project.text("twice.yaml", text)
+    assert refused(path) == "twice.yaml line 3: expected YAML, lowpass stands 2 times in one mapping"
+
+
+def test_a_step_so_fine_that_no_list_could_be_held(project, refused):
+    text = refused(project.yaml("angles: {step: 0.001}, tilts: [-60, 60]"))
+    assert "angular step = 0.001: about 1e+16 rotations, expected at most 1e+08" in text
 
 
 def test_short_rows_and_missing_rows(project, refused):
@@ -255,7 +271,21 @@ def test_voxel_sizes_that_contradict(project, refused):
     text = "10.000 (header) contradicts 8.704 (pixelsize x binning)"
     assert text in refused(project.star())
     project.volume("tomogram.mrc", np.random.default_rng(5).standard_normal(SHAPE), voxel_size=1)
-    assert "tomogram.mrc: voxel size unknown" in refused(project.yaml("tomo_num: 17"))
+    text = "params.yaml row 0: tomogram.mrc: voxel size unknown (header 0 or 1), set voxel_size"
+    assert refused(project.yaml("tomo_num: 17")) == text
+    project.volume("tomogram.mrc", np.random.default_rng(5).standard_normal(SHAPE), voxel_size=(4, 5, 6))
+    text = "tomogram.mrc: voxels are not cubic (6, 5, 4 angstrom in z, y, x), set voxel_size"
+    assert text in refused(project.yaml("tomo_num: 17"))
+
+
+def test_a_template_of_another_sampling(project, refused):
+    voxels = np.random.default_rng(1).standard_normal((BOX,) * 3)
+    project.volume("template.mrc", voxels, voxel_size=13.48)
+    text = "voxel size 13.480 (header of template.mrc) contradicts 8.704 (tomogram); resample the template to"
+    assert text in (found := refused(project.star()))
+    assert found.endswith("8.704, or set voxel_size where the header is wrong")
+    project.volume("template.mrc", voxels, voxel_size=(4, 5, 6))
+    assert "template.mrc: voxels are not cubic (6, 5, 4 angstrom" in refused(project.star())
 
 
 def test_tomograms_that_hold_no_search(project, refused):

@@ -157,6 +157,26 @@ def test_a_dataset_stores_itself_and_resumes(project, matched, tmp_path):
         dataset.cryo.store(target)
 
 
+@pytest.mark.parametrize(
+    ("contrast", "template", "mend"), [("same", -1, "inverted"), ("inverted", 1, "same")]
+)
+def test_a_template_of_opposite_contrast_is_told_with_what_to_set(
+    project, tmp_path, run_cli, contrast, template, mend
+):
+    from cryodask.io.volume import write_volume
+
+    volume = template * read_volume(project.folder / "template.mrc")
+    write_volume(tmp_path / "template.mrc", volume, voxel_size=VOXEL)
+    changes = {"template": str(tmp_path / "template.mrc"), "output": str(tmp_path), "lowpass": 40.0}
+    changes |= {"angles": {"step": 90}, "noise_correction": "none"}
+    for value, expected in ((contrast, True), (mend, False)):
+        params = project.yaml(f"{tmp_path.name}.yaml", contrast=value, **changes)
+        status, _, told = run_cli("match-tomogram", params, "--cluster", "threads", "--overwrite")
+        assert status == 0
+        assert ("the template's contrast looks opposite to the tomogram's" in told) is expected
+        assert (f"set contrast: {mend}" in told) is expected
+
+
 def test_a_mask_and_a_region_limit_the_search(project, tmp_path, run_cli):
     from cryodask.io.volume import write_volume
 

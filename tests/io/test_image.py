@@ -9,14 +9,12 @@ from cryodask.io.image import read_image, read_image_header, write_image
 
 
 def test_an_image_comes_back_with_its_pixel_size_origin_and_label(tmp_path):
-    image = np.random.default_rng(0).standard_normal((7, 12)).astype(np.float32)
-    write_image(
-        tmp_path / "std.mrc", image, pixel_size=1.06, origin=(67.84, 33.92), label="standard deviation"
-    )
+    image, place = np.random.default_rng(0).standard_normal((7, 12)).astype(np.float32), (67.84, 33.92)
+    write_image(tmp_path / "std.mrc", image, pixel_size=1.06, origin=place, label="standard deviation")
     np.testing.assert_array_equal(read_image(tmp_path / "std.mrc"), image)
     header = read_image_header(tmp_path / "std.mrc")
     assert header.voxel_size == pytest.approx(1.06)
-    assert header.origin[1:] == pytest.approx((67.84, 33.92), rel=1e-5)
+    assert header.origin[1:] == pytest.approx(place, rel=1e-5)
     with mrcfile.open(tmp_path / "std.mrc") as file:
         assert file.data.shape == (7, 12) and file.header.mode == 2
         assert any("standard deviation" in label for label in file.get_labels())

@@ -194,13 +194,10 @@ def test_a_list_with_increments_warns_and_uses_the_list(star, caplog):
     assert caplog.messages == ["row 0: anglist_name and angincr given, using anglist_name"]
 
 
-def test_tiling_is_noted_and_the_full_search_grid_announced_once(star, caplog):
+def test_tiling_is_noted_once(star, caplog):
     with caplog.at_level(logging.INFO, logger="cryodask"):
         check_supported(read_parameters(star({"tiling": "new"}, {"tiling": "new"})))
-    assert caplog.messages == [
-        "tiling is ignored: results do not depend on it",
-        "fourier_crop: searching the full grid",
-    ]
+    assert caplog.messages == ["tiling is ignored: results do not depend on it"]
 
 
 def test_rec_maps_are_written_as_mrc_with_a_warning(star, caplog):

@@ -68,7 +68,7 @@ def test_plans_fit_the_memory_and_skip_what_is_not_searched(job, tmp_path):
     mask[:5] = 1
     inputs = load_inputs(job(tomogram_mask=mask))
     problem, area = make_problem(inputs, tmp_path, Resources()), search_area(inputs)
-    plan = make_plan(problem, area, Resources(ntiles=4))
+    plan = make_plan(inputs, problem, area, Resources(ntiles=4))
     assert np.prod(plan.grid) == 4
     assert 0 < len(plan.tiles) <= 4
     searched = np.zeros(inputs.shape, bool)
@@ -77,10 +77,10 @@ def test_plans_fit_the_memory_and_skip_what_is_not_searched(job, tmp_path):
     assert searched[mask > 0].all()
     least = working_set(problem, plan.block, plan.core)
     with pytest.raises(ResourceError, match=r"smallest tile needs .* GiB, a worker has .* GiB"):
-        make_plan(problem, area, Resources(memory=least / 100))
+        make_plan(inputs, problem, area, Resources(memory=least / 100))
     with pytest.raises(InputError, match="ntiles = 997: no grid of tiles has exactly that many"):
-        make_plan(problem, area, Resources(ntiles=997))
-    assert make_plan(problem, area, Resources(tile_shape=(24, 30, 32))).block == (24, 30, 32)
+        make_plan(inputs, problem, area, Resources(ntiles=997))
+    assert make_plan(inputs, problem, area, Resources(tile_shape=(24, 30, 32))).block == (24, 30, 32)
 
 
 @pytest.mark.parametrize("name", ["tomogram", "template", "mask", "tomogram_mask", "angles.file", "tilts"])

@@ -1,10 +1,11 @@
 import errno
 import tracemalloc
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dask
 import numpy as np
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 from toy_search import (
@@ -248,8 +249,11 @@ class NoStore:
         pass
 
 
+@dataclass(frozen=True)
 class NoWork:
-    aggregates, hypotheses, variables = AGGREGATES, 6, ()
+    hypotheses: int = 6
+    aggregates = AGGREGATES
+    variables = ()
 
     def prepare(self):
         pass
@@ -278,6 +282,26 @@ def test_tasks_in_flight_are_bounded_for_any_number_of_runs_and_tiles(slots, mos
     assert progress.tiles_done == progress.tiles_total == 200 * 125
     assert max(waiting) <= most
     assert max(waiting) >= min(most, 1000) - 1  # and the window is used
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(1800)
+def test_200_tomograms_at_3_degrees_are_driven_through_a_window():
+    tiles = TilePlan((500, 1000, 1000), (250, 334, 334), (1,) * 3, (300, 384, 384), (2, 3, 3), range(18))
+    runs = [
+        PlannedRun(Run(n, NoWork(576_000), NoStore()), tiles, 240, lambda: None, lambda: None, str(n))
+        for n in range(200)
+    ]
+    executor, waiting, traced = InlineExecutor(), [0], []
+
+    def listen(progress: Progress):
+        waiting[0] = max(waiting[0], executor.submitted - progress.tasks)
+        if progress.tasks in (10_000, 1_000_000):
+            traced.append(psutil.Process().memory_info().rss)
+
+    assert drive(runs, executor, slots=10**6, listen=listen).tasks > 200 * 18 * 2400
+    assert waiting[0] <= MOST_TASKS
+    assert traced[1] < traced[0] + 16 * 2**20
 
 
 def test_memory_of_the_client_does_not_grow_with_the_number_of_tiles():
@@ -347,3 +371,39 @@ def test_maps_are_written_where_they_belong_in_chunks_of_their_own(tmp_path):
     shards = [path for path in (tmp_path / "toy.zarr" / "valid" / "c").rglob("*") if path.is_file()]
     assert len(shards) == 8
     assert np.all(read_maps(tmp_path / "toy.zarr")["valid"] == 1)
+
+
+@dataclass(frozen=True)
+class Second(Toy):
+    """A search that reads the stored result of another when it is prepared."""
+
+    reads: str = ""
+
+    def prepare(self) -> None:
+        assert len(list((RunStore(self.reads).run_folder / "records").glob("tile-*.json"))) == 8
+        super().prepare()
+
+
+def two_stages(folder, toy):
+    first = replace(toy_run(folder, toy, toy_plan(8), name="first"), complete=lambda: None)
+    second = Second(notes=str(folder), reads=first.run.store.path)
+    last = toy_run(folder, second, toy_plan(4), 37, number=1, name="second")
+    return [first, replace(last, after=0), toy_run(folder, Toy(), toy_plan(2), number=2, name="other")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_stage_waits_for_the_first_and_other_runs_do_not(tmp_path, expected, seed):
+    with ShufflingExecutor(seed) as executor:
+        progress = drive(two_stages(tmp_path, Toy()), executor, slots=10)
+    assert progress.tiles_done == progress.tiles_total == 14
+    for name in ("second", "other"):
+        assert_same_maps(read_maps(tmp_path / f"{name}.zarr"), expected)
+
+
+@pytest.mark.parametrize(("trouble", "where"), [("bad input", -1), ("raises", 3)])
+def test_a_second_stage_never_begins_after_a_first_that_failed(tmp_path, trouble, where):
+    toy = Toy(notes=str(tmp_path), trouble=trouble, where=where)
+    with pytest.raises((IncompleteError, InputError)):
+        drive(two_stages(tmp_path, toy), InlineExecutor(), slots=2)
+    assert not (tmp_path / "second.partial.zarr").exists()
+    assert (tmp_path / "other.zarr").exists()

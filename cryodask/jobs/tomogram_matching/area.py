@@ -11,6 +11,7 @@ import numpy as np
 from cryodask.io.volume import read_region
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
+from cryodask.jobs.tomogram_matching.seeding import Balls, make_balls
 from cryodask.search.tiles import Tile
 
 log = logging.getLogger("cryodask")
@@ -33,6 +34,8 @@ class SearchArea:
         Mask values above it are searched.
     count
         Voxels searched.
+    balls
+        What the seeds reach, or none.
     """
 
     shape: tuple[int, int, int]
@@ -40,12 +43,15 @@ class SearchArea:
     mask: str | None
     threshold: float
     count: int = 0
+    balls: Balls | None = None
 
     @property
     def is_everything(self) -> bool:
         """Whether every voxel is searched."""
-        return self.mask is None and all(
-            (s.start, s.stop) == (0, size) for s, size in zip(self.box, self.shape, strict=True)
+        return (
+            self.mask is None
+            and self.balls is None
+            and all((s.start, s.stop) == (0, size) for s, size in zip(self.box, self.shape, strict=True))
         )
 
     def select(self, region: tuple[slice, ...]) -> np.ndarray:
@@ -57,6 +63,8 @@ class SearchArea:
         selected = inside[0][:, None, None] & inside[1][:, None] & inside[2]
         if self.mask is not None and selected.any():
             selected = selected & (read_region(self.mask, region) > self.threshold)
+        if self.balls is not None and selected.any():
+            selected = selected & self.balls.inside(region)
         return selected
 
     def has(self, tile: Tile) -> bool:
@@ -106,11 +114,13 @@ def search_area(inputs: MatchInputs) -> SearchArea:
     parameters = inputs.parameters
     mask = parameters.locate(parameters.tomogram_mask) if parameters.tomogram_mask else None
     threshold = _mask_threshold(mask, inputs) if mask else 0.0
-    area = SearchArea(inputs.shape, _region(inputs), mask, threshold)
+    area = SearchArea(inputs.shape, _region(inputs), mask, threshold, balls=make_balls(inputs))
     count = sum(int(np.count_nonzero(area.select(region))) for region in _slabs(inputs.shape))
     if not count:
         region_is_empty = any(s.start == s.stop for s in area.box)
         key = "tomogram_mask" if mask and not region_is_empty else "region"
+        if area.balls is not None and not region_is_empty:
+            key = "orientations.reach"
         raise parameters.source.error(f"{parameters.source.label(key)}: selects no voxel")
     return replace(area, count=count)
 

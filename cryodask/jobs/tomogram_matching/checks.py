@@ -22,7 +22,6 @@ NOT_YET: dict[str, Any] = {
     "strategy": "exhaustive",
     "miss_rate": 0.01,
     "false_positives": 1.0,
-    "orientations": None,
 }
 
 
@@ -56,6 +55,23 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_angles(parameters)
     _check_wedge(parameters)
     _check_optics(parameters)
+    _check_orientations(parameters)
+
+
+def _check_orientations(parameters: "MatchParameters") -> None:
+    """Refuse seeds that restrict nothing, and what does not go with them."""
+    prior, source = parameters.orientations, parameters.source
+    if prior is None:
+        return
+    if prior.cone is None and prior.inplane_range is None and prior.reach is None:
+        text = "restricts nothing without cone, inplane_range or reach"
+        raise source.wrong("orientations.near", prior.near, text)
+    if parameters.strategy != "exhaustive":
+        raise source.wrong("strategy", parameters.strategy, "does not go with orientations in this release")
+    if not isinstance(parameters.search_grid, str):
+        raise source.wrong(
+            "search_grid", f"{parameters.search_grid:g}", "does not go with orientations in this release"
+        )
 
 
 def _check_filters(parameters: "MatchParameters") -> None:
@@ -204,6 +220,8 @@ def check_files(parameters: "MatchParameters") -> None:
         "mask": parameters.mask,
         "angles.file": parameters.angles.file,
     }
+    if parameters.orientations is not None:
+        names["orientations.near"] = parameters.orientations.near
     for number, entry in enumerate(parameters.templates):
         names |= {f"templates.{number}.template": entry.template, f"templates.{number}.mask": entry.mask}
     for key, name in names.items():

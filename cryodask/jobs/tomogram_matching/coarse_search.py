@@ -13,6 +13,7 @@ from cryodask.jobs.tomogram_matching.particle import in_cube
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid
 from cryodask.optics.fourier_crop import crop_half_spectrum, crop_volume, resample_mask
+from cryodask.optics.template_filter import RadialWeight
 from cryodask.search.aggregates import NO_ID, Aggregate, Moments, States
 from cryodask.search.problem import Summary, Variable
 from cryodask.search.tiles import Batch, Tile
@@ -32,11 +33,14 @@ class CoarseSearch:
         The match on the full grid, whose filtered tomogram is cropped.
     grid
         The coarse grid.
+    lowpass
+        Further factor on the cropped tomogram, over 1/angstrom.
     """
 
     search: MatchProblem
     full: MatchProblem
     grid: SearchGrid
+    lowpass: RadialWeight | None = None
 
     @property
     def hypotheses(self) -> int:
@@ -74,6 +78,7 @@ class CoarseSearch:
             self.grid,
             memory=settings.memory,
             voxel_size=settings.voxel_size,
+            weight=self.lowpass,
         )
 
     def fold(self, tile: Tile, batch: Batch) -> States:
@@ -89,7 +94,8 @@ class CoarseSearch:
             searched = own["score"]["id"] != NO_ID
             if selected is not None:
                 searched &= selected
-            for name, values in _maps(part, own, searched).items():
+            counts = None if part.near is None else part.count_rows(tile)
+            for name, values in _maps(part, own, searched, counts).items():
                 maps.setdefault(name, []).append(values)
             scores = own["score"]["value"][searched].astype(np.float64)
             summary[f"{part.number}:voxels"] = float(scores.size)
@@ -98,8 +104,13 @@ class CoarseSearch:
         return {name: np.stack(arrays) for name, arrays in maps.items()}, summary
 
 
-def _maps(part: TomogramProblem, states: States, searched: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the maps of one template; where nothing is searched they hold the fill values."""
+def _maps(
+    part: TomogramProblem, states: States, searched: np.ndarray, counts: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the maps of one template, with the rotations of each voxel where these differ.
+
+    Where nothing is searched they hold the fill values.
+    """
 
     def kept(values: np.ndarray) -> np.ndarray:
         return np.where(searched, values, 0).astype(np.float32)
@@ -109,7 +120,7 @@ def _maps(part: TomogramProblem, states: States, searched: np.ndarray) -> dict[s
         "orientation": np.where(searched, states["score"]["id"], NO_ID),
     }
     if part.moments:
-        moments = Moments().finalize(states["moments"])
+        moments = Moments().finalize(states["moments"] | ({} if counts is None else {"count": counts}))
         found |= {"score_mean": kept(moments["mean"]), "score_std": kept(moments["std"])}
     if part.noise_copies:
         noise = [states[f"noise_{copy}"] for copy in range(part.noise_copies)]

@@ -31,6 +31,8 @@ class Tables:
     template_filters
         (cell, z, y, x//2 + 1) factors over the half spectrum of the box, one set a cell of constant defocus,
         whitening left out; none for no filter.
+    seed_rows
+        (seed,) how many rows each seed allows; none where orientations are free.
     directions
         (row,) number of the viewing direction of each row, for masks that are axial.
     """
@@ -41,6 +43,7 @@ class Tables:
     mask_coefficients: np.ndarray
     directions: np.ndarray
     template_filters: np.ndarray | None = None
+    seed_rows: np.ndarray | None = None
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
@@ -56,7 +59,7 @@ def has_tables(folder: Path) -> bool:
 
 def read_tables(folder: str) -> Tables:
     """Read the tables; kept per process, since all tasks of a run share them."""
-    return _read_tables(*_file_now(Path(folder) / "tables.npz"))
+    return _read_tables(*file_now(Path(folder) / "tables.npz"))
 
 
 @functools.lru_cache(maxsize=4)
@@ -67,7 +70,7 @@ def _read_tables(path: Path, written: tuple[int, int]) -> Tables:
 
 def read_prepared(folder: str) -> dict[str, Any]:
     """Read what the filtering of the tomogram found: `scale`, `mean`, `notices`, `whitening`."""
-    return _read_prepared(*_file_now(Path(folder) / "prepared.json"))
+    return _read_prepared(*file_now(Path(folder) / "prepared.json"))
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,7 +83,7 @@ def read_numbers(path: Path) -> list[float]:
     return list(json.loads(path.read_text()))
 
 
-def _file_now(path: Path) -> tuple[Path, tuple[int, int]]:
+def file_now(path: Path) -> tuple[Path, tuple[int, int]]:
     """Return a path with what tells its file from an overwritten run's: workers outlive runs."""
     stat = path.stat()
     return path, (stat.st_ino, stat.st_mtime_ns)

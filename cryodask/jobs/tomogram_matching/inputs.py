@@ -15,10 +15,12 @@ from cryodask.geometry.grids import crowther_step, rotation_grid
 from cryodask.geometry.symmetry import count_symmetry_mates
 from cryodask.io.angles import read_angle_list
 from cryodask.io.header import VolumeHeader
+from cryodask.io.seeds import Seeds
 from cryodask.io.tilts import read_tilts
 from cryodask.io.volume import read_header, read_volume
 from cryodask.jobs.tomogram_matching.checks import check_files, check_tilts
 from cryodask.jobs.tomogram_matching.particle import Particle, Sphere, box_edge, make_particle
+from cryodask.jobs.tomogram_matching.seeding import count_rows, load_seeds
 from cryodask.jobs.tomogram_matching.settings import SphereMask
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.masks import MaskKind, mask_kind
@@ -51,6 +53,8 @@ class MatchInputs:
         What the mask saves.
     name
         The template's name.
+    seeds
+        What the orientations are searched near, or none.
     others
         The same of further templates, in boxes of the same size.
     """
@@ -65,12 +69,18 @@ class MatchInputs:
     band: BandPass | None
     mask_kind: MaskKind
     name: str
+    seeds: Seeds | None = None
     others: tuple["MatchInputs", ...] = ()
 
     @property
     def every(self) -> tuple["MatchInputs", ...]:
         """The inputs of each template."""
         return (self, *self.others)
+
+    @functools.cached_property
+    def seed_rows(self) -> np.ndarray:
+        """How many rotations each seed allows; empty without seeds."""
+        return count_rows(self)
 
     @property
     def tomogram(self) -> str:
@@ -104,9 +114,10 @@ def load_inputs(parameters: "MatchParameters") -> MatchInputs:
         _template_inputs(row, name, particle.in_box(box), header, voxel_size, tilts)
         for (row, name), particle in zip(rows, particles, strict=True)
     ]
+    seeds = load_seeds(parameters, header, voxel_size, tilts)
     # one tomogram has one band: that of the first template, whose Fourier pixels count
-    others = tuple(replace(each, band=found[0].band) for each in found[1:])
-    return replace(found[0], others=others)
+    others = tuple(replace(each, band=found[0].band, seeds=seeds) for each in found[1:])
+    return replace(found[0], seeds=seeds, others=others)
 
 
 def _one_template_each(parameters: "MatchParameters") -> Iterator[tuple["MatchParameters", str]]:
@@ -197,11 +208,17 @@ def _voxel_size(parameters: "MatchParameters", header: VolumeHeader, tilts: Tilt
         known["header"] = header.voxel_size
     if not known:
         name = Path(parameters.tomogram).name
-        raise parameters.source.error(f"{name}: voxel size unknown (header 0 or 1), set voxel_size")
+        raise parameters.source.error(f"{name}: {_unknown_size(header)}, set voxel_size")
     (best, value), *others = known.items()
     for word, other in others:
         _compare(parameters, other, word, value, best)
     return value
+
+
+def _unknown_size(header: VolumeHeader) -> str:
+    if header.spacing is None:
+        return "voxel size unknown (header 0 or 1)"
+    return f"voxels are not cubic ({', '.join(f'{size:g}' for size in header.spacing)} angstrom in z, y, x)"
 
 
 def _compare(parameters: "MatchParameters", other: float, word: str, value: float, best: str) -> None:
@@ -214,12 +231,26 @@ def _compare(parameters: "MatchParameters", other: float, word: str, value: floa
         log.warning("%s%s", parameters.source.place, text)
 
 
+def _compare_template(parameters: "MatchParameters", header: VolumeHeader, value: float) -> None:
+    """Refuse a template of another sampling, unless `voxel_size` says that headers are wrong."""
+    name = Path(parameters.template).name
+    if header.spacing is not None and header.voxel_size is None:
+        raise parameters.source.error(f"{name}: {_unknown_size(header)}, resample it to cubic ones")
+    if header.voxel_size is None:
+        return
+    apart = abs(header.voxel_size - value) / value
+    text = f"voxel size {header.voxel_size:.3f} (header of {name}) contradicts {value:.3f} "
+    if apart > CONFLICT and not parameters.voxel_size:
+        mend = f"resample the template to {value:.3f}, or set voxel_size where the header is wrong"
+        raise parameters.source.error(f"{text}(tomogram); {mend}")
+    if apart > DOUBT:
+        far = f"; the template must be sampled at {value:.3f} too" if apart > CONFLICT else ""
+        log.warning("%s%s(tomogram)%s", parameters.source.place, text, far)
+
+
 def _load_particle(parameters: "MatchParameters", voxel_size: float, tomogram: VolumeHeader) -> Particle:
     header = _header(parameters, "template", parameters.template)
-    if header.voxel_size:
-        best = "voxel_size" if parameters.voxel_size else "tomogram"
-        word = f"header of {Path(parameters.template).name}"
-        _compare(parameters, header.voxel_size, word, voxel_size, best)
+    _compare_template(parameters, header, voxel_size)
     edge = max(header.shape)
     # before anything of that size is read or made
     _check_box(parameters, edge, edge, tomogram)

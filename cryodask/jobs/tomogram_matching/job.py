@@ -1,21 +1,19 @@
 """Matching a tomogram from Python: a lazy dataset, and what stores it."""
 
-import atexit
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.files import require_folder
 from cryodask.io.volume import write_volume
+from cryodask.jobs.disk import scratch_folder
 from cryodask.jobs.tomogram_matching.area import SearchArea, search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, load_inputs
@@ -30,6 +28,7 @@ from cryodask.jobs.tomogram_matching.planning import (
 )
 from cryodask.jobs.tomogram_matching.result import attributes, coordinates, table_variables
 from cryodask.jobs.tomogram_matching.runs import execute, open_runs
+from cryodask.jobs.tomogram_matching.seeding import scored_rows
 from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
 from cryodask.results.accessor import PLAN
 from cryodask.search.aggregates import NO_ID
@@ -114,10 +113,10 @@ def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset
     check_supported([parameters])
     inputs = load_inputs(parameters)
     area = search_area(inputs)
-    scratch = _scratch()
+    scratch = scratch_folder()
     problem = make_problem(inputs, scratch / "constants", resources)
     first = make_first_stage(inputs, problem, area, resources, scratch / COARSE)
-    plan = make_plan(problem, area, resources) if first is None else second_plan(area)
+    plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
     write_constants(inputs, problem, area)
     if first is None:
         _warn_if_long(problem, plan.block)
@@ -189,7 +188,7 @@ def _parameters(tomogram: Any, template: Any, given: Mapping[str, Any]) -> Match
         if not voxel_size:
             raise InputError(f"{name}: an array has no voxel size, set voxel_size")
         if not scratch:
-            scratch.append(_scratch())
+            scratch.append(scratch_folder())
         path = scratch[0] / f"{name}.mrc"
         write_volume(path, value, voxel_size=float(voxel_size))
         return str(path)
@@ -201,7 +200,7 @@ def _parameters(tomogram: Any, template: Any, given: Mapping[str, Any]) -> Match
         if name in mapping:
             mapping[name] = as_path(name, mapping[name])
     if hasattr(mapping.get("angles"), "__array__"):
-        scratch = scratch or [_scratch()]
+        scratch = scratch or [scratch_folder()]
         mapping["angles"] = {"file": str(_write_angles(scratch[0], mapping["angles"])), "units": "degree"}
     if isinstance(mapping.get("tilts"), Sequence | np.ndarray) and not isinstance(mapping["tilts"], str):
         mapping["tilts"] = [float(angle) for angle in mapping["tilts"]]
@@ -216,13 +215,6 @@ def _write_angles(folder: Path, angles: Any) -> Path:
     path = folder / "angles.csv"
     np.savetxt(path, values, delimiter=",", fmt="%.17g")
     return path
-
-
-def _scratch() -> Path:
-    """Return a folder that lives until this process ends; workers must see it too."""
-    folder = Path(tempfile.mkdtemp(prefix="cryodask-", dir=dask.config.get("temporary-directory", None)))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _warn_if_long(problem: MatchProblem, block: tuple[int, ...]) -> None:
@@ -249,8 +241,23 @@ def _statistics(
     if problem.moments:
         square = dataset.score_std.astype("f8") ** 2 + dataset.score_mean.astype("f8") ** 2
         tables["sigma"] = np.sqrt(square.sum(positions) / area.count)
+    if inputs.seeds is not None:
+        tables |= _seeded_statistics(dataset, inputs, problem, positions)
     if problem.noise_correction == "subtract":
         mean = dataset.noise.sum(positions, dtype="f8") / area.count
         searched = dataset.orientation != NO_ID
         tables["score"] = (dataset.score + mean).where(searched, 0).astype("f4")
     return tables
+
+
+def _seeded_statistics(
+    dataset: xr.Dataset, inputs: MatchInputs, problem: MatchProblem, positions: tuple[str, str, str]
+) -> dict[str, Any]:
+    """Return the number of scores made, and their standard deviation, where voxels differ in rotations."""
+    maps = [scored_rows(problem.folder, each.seed_rows, dataset.orientation) for each in inputs.every]
+    rows = xr.DataArray(da.stack(maps), dims=("template", *positions))
+    found: dict[str, Any] = {"n_scores": rows.sum(positions)}
+    if problem.moments:
+        square = dataset.score_std.astype("f8") ** 2 + dataset.score_mean.astype("f8") ** 2
+        found["sigma"] = np.sqrt((rows * square).sum(positions) / found["n_scores"])
+    return found

@@ -4,15 +4,14 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryodask.jobs.execution import Stage, iso_time
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
@@ -34,10 +33,8 @@ from cryodask.jobs.tomogram_matching.result import (
     write_maps,
 )
 from cryodask.jobs.tomogram_matching.two_stages import FirstStage
-from cryodask.search.driver import PlannedRun, Progress
-from cryodask.search.plan import split_hypotheses
+from cryodask.search.driver import Progress
 from cryodask.search.store import RunStore
-from cryodask.search.task import Run
 from cryodask.search.tiles import TilePlan
 
 if TYPE_CHECKING:
@@ -50,7 +47,10 @@ PYRAMID = 8 / 7  # bytes of a map and its coarser levels, by those of the map
 
 @dataclass
 class MatchRun:
-    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name."""
+    """One row: its inputs, its plan, and where its results go; `replaces` an unfinished run of that name.
+
+    `share` is the part of all rotations that its tiles need, `first` the coarse search before it.
+    """
 
     inputs: MatchInputs
     area: SearchArea
@@ -59,6 +59,7 @@ class MatchRun:
     store: RunStore
     final: Path
     files: dict[MapKey, Path]
+    share: float = 1.0
     first: FirstStage | None = None
     is_finished: bool = False
     replaces: bool = False
@@ -112,10 +113,14 @@ class MatchRun:
         """Bytes of a task."""
         return working_set(self.search, self.search_plan.block, self.search_plan.core)
 
+    @property
+    def seconds_each(self) -> float:
+        """CPU seconds of one rotation on one tile, by a rule of thumb."""
+        return rough_seconds(self.search, self.search_plan.block) * self.share
+
     def rough_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, by a rule of thumb."""
-        each = rough_seconds(self.search, self.search_plan.block)
-        return each * self.search.hypotheses * len(self.search_plan.tiles)
+        return self.seconds_each * self.search.hypotheses * len(self.search_plan.tiles)
 
     def measured_seconds(self) -> float:
         """CPU seconds of all rotations on all tiles, measured by a short calibration."""
@@ -125,7 +130,7 @@ class MatchRun:
         for inputs, part in zip(self.inputs.every, self.problem.parts, strict=True):
             each = calibrate(part, make_tables(inputs, part), self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
+        return seconds * self.share
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
@@ -139,36 +144,14 @@ class MatchRun:
         if self.first is not None:
             self.first.begin(self.inputs)
 
-    def planned(
-        self, number: int, slots: int, batch: int | None, complete: Callable[[], None]
-    ) -> list[PlannedRun]:
-        """Return the run for the driver, its coarse search before it where there is one.
-
-        Parameters
-        ----------
-        number
-            Of the run and, after it, of a second stage.
-        slots
-            Tasks that run at once.
-        batch
-            Rotations of a task, instead of those that the planner would choose.
-        complete
-            Called when all tiles are there.
-        """
-        size = split_hypotheses(
-            self.search.hypotheses,
-            tiles=len(self.search_plan.tiles),
-            slots=slots,
-            seconds_each=rough_seconds(self.search, self.search_plan.block),
-            batch=batch,
-        )
-        last = Run(number + 1, self.last, self.store)
+    @property
+    def stages(self) -> list[Stage]:
+        """What is computed, in order."""
         if self.first is None:
-            return [PlannedRun(last, self.plan, size, self.begin, complete, self.name)]
-        first = Run(number, self.first.problem, self.first.store)
+            return [Stage(self.problem, self.plan, self.store, self.seconds_each)]
         return [
-            PlannedRun(first, self.first.plan, size, self.begin, lambda: None, self.name),
-            PlannedRun(last, self.plan, 1, lambda: None, complete, self.name, after=number),
+            Stage(self.first.problem, self.first.plan, self.first.store, self.seconds_each),
+            Stage(self.first.second, self.plan, self.store, 1.0),
         ]
 
     def forget(self) -> None:
@@ -185,8 +168,8 @@ class MatchRun:
         summaries = [stored[tile.index].summary for tile in self.plan.tiles]
         finished = time.time()
         extra: dict[str, Any] = {
-            "started": _iso(self.started),
-            "finished": _iso(finished),
+            "started": iso_time(self.started),
+            "finished": iso_time(finished),
             "cost": json.dumps(
                 {"wall_seconds": finished - self.started, "core_seconds": progress.cpu_seconds}
             ),
@@ -202,7 +185,3 @@ class MatchRun:
             notices.append(f"fewer than {LEAST_FOR_ZSCORE} rotations of a template, no zscore")
         self.store.publish(str(self.final), keep_run=keep_run)
         return [f"{self.name}: {notice}" for notice in notices]
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -9,6 +9,7 @@ import yaml
 
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching.row_source import RowSource
+from cryodask.jobs.yaml_file import read_yaml
 
 Row = tuple[dict[str, Any], dict[str, Any], RowSource]
 REQUIRED = "REQUIRED"
@@ -42,13 +43,7 @@ def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row
 
 def load(path: Path) -> list[dict[str, Any]]:
     """Return the mappings of a YAML file."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or "not a text in UTF-8"
-        raise InputError(f"{path.name}{line}: expected YAML, {reason}") from None
+    content = read_yaml(path)
     rows = content if isinstance(content, list) else [content]
     if content is None or not rows:
         raise InputError(f"{path.name}: no rows")

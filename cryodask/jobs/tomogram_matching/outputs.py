@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import zarr
 
-from cryodask.errors import InputError, ResourceError
+from cryodask.errors import InputError
+from cryodask.jobs.disk import nearest_folder
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.planning import fingerprint
 from cryodask.jobs.tomogram_matching.result import MapKey
@@ -38,19 +38,3 @@ def check_finished(final: Path, inputs: MatchInputs) -> None:
     marks = dict(zarr.open_group(final, mode="r").attrs).get("fingerprint")
     if isinstance(marks, str):
         check_same_run(json.loads(marks), fingerprint(inputs), f"the finished {final.name}")
-
-
-def check_disk(folder: Path, size: float) -> None:
-    """Refuse where a folder's disk has no room for so many bytes."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise ResourceError(
-            f"{folder}: the results need {size / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free"
-        )
-
-
-def nearest_folder(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
-    while not path.exists():
-        path = path.parent
-    return path

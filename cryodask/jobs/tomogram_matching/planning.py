@@ -1,15 +1,18 @@
 """From checked inputs to a search problem, its tiles and its constants."""
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
 
+from cryodask.errors import ResourceError
 from cryodask.geometry.euler import rotation_from_euler
+from cryodask.jobs.input_files import file_identity
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, Selection, write_selection
 from cryodask.jobs.tomogram_matching.constants import Tables
@@ -17,18 +20,23 @@ from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directio
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter
 from cryodask.jobs.tomogram_matching.problem import GROUP, LEAST_FOR_ZSCORE, TomogramProblem
+from cryodask.jobs.tomogram_matching.seeding import near_seeds, needed_share, write_seeds
 from cryodask.jobs.tomogram_matching.weighting import make_cells, make_template_filters
 from cryodask.jobs.tomogram_matching.writing import as_text, flatten
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
 from cryodask.kernels.volume_correlation import workspace_bytes
+from cryodask.optics.contrast import template_skewness
 from cryodask.search.plan import plan_tiles
-from cryodask.search.tiles import Batch, Tile, TilePlan
+from cryodask.search.tiles import Tile, TilePlan
 
 # CPU seconds per block voxel and transform
 ROUGH_COST = 6e-9
 # of one template on one position: its states and maps
 BYTES_OF_MAPS = 64.0
+# parts of the memory with which tiles are planned too where seeds restrict the orientations
+SMALLER_TILES = (4, 16, 64)
+SAMPLED_TILES = 24
 TRANSFORMS = {"spherical": 1.0, "axial": 1.2, "general": 2.6}
 
 
@@ -121,12 +129,15 @@ def _template_problem(
             margin=margin,
             label=f"{source.place}{source.label('tomogram')} = {parameters.tomogram}",
             memory=resources.memory,
+            skewness=template_skewness(particle.template, inputs.band),
+            other_contrast="inverted" if parameters.contrast == "same" else "same",
         ),
         number=number,
+        near=near_seeds(inputs),
     )
 
 
-def make_plan(problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
+def make_plan(inputs: MatchInputs, problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
     """Choose the tiles.
 
     Raises
@@ -134,6 +145,20 @@ def make_plan(problem: MatchProblem, area: Selection, resources: Resources) -> T
     ResourceError
         Where no tile fits the memory.
     """
+    plan = _plan_tiles(problem, area, resources)
+    if inputs.seeds is None or resources.ntiles or resources.tile_shape:
+        return plan
+    # a smaller tile has fewer seeds and needs fewer rotations: worth its overlap where they point about
+    plans = [plan]
+    with suppress(ResourceError):
+        plans += [
+            _plan_tiles(problem, area, replace(resources, memory=resources.memory / part))
+            for part in SMALLER_TILES
+        ]
+    return min(plans, key=lambda plan: _seeded_cost(inputs, problem, plan))
+
+
+def _plan_tiles(problem: MatchProblem, area: Selection, resources: Resources) -> TilePlan:
     return plan_tiles(
         problem.shape,
         (problem.box - 1,) * 3,
@@ -146,11 +171,31 @@ def make_plan(problem: MatchProblem, area: Selection, resources: Resources) -> T
     )
 
 
+def _seeded_cost(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> float:
+    voxels = float(np.prod(plan.block))
+    return len(plan.tiles) * voxels * math.log2(voxels) * share_of_rows(inputs, problem, plan)
+
+
+def share_of_rows(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> float:
+    """Return about which share of all rotations the tiles of a plan need: 1 where orientations are free."""
+    if inputs.seeds is None or not len(plan.tiles):
+        return 1.0
+    chosen = np.unique(np.linspace(0, len(plan.tiles) - 1, SAMPLED_TILES).round().astype(int))
+    rows = 0.0
+    for each, part in zip(inputs.every, problem.parts, strict=True):
+        if part.near is not None:
+            shares = [needed_share(each, part.near, plan.tiles[int(number)]) for number in chosen]
+            rows += part.hypotheses * float(np.mean(shares))
+    return rows / problem.hypotheses
+
+
 def write_constants(inputs: MatchInputs, problem: MatchProblem, area: SearchArea) -> None:
     """Write what the tasks read, but for the filtered tomogram."""
     folder = Path(problem.folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_selection(area, folder)
+    if inputs.seeds is not None:
+        write_seeds(folder, inputs.seeds)
     for each, part in zip(inputs.every, problem.parts, strict=True):
         Path(part.tables_folder).mkdir(exist_ok=True)
         constants.write_tables(Path(part.tables_folder), make_tables(each, part))
@@ -172,6 +217,7 @@ def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
         mask_coefficients=rotation_coefficients(particle.mask, "linear"),
         directions=viewing_directions(inputs.angles),
         template_filters=make_template_filters(inputs, problem.cells),
+        seed_rows=None if inputs.seeds is None else inputs.seed_rows,
     )
 
 
@@ -234,7 +280,7 @@ def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile) -> float:
 
     def seconds(rotations: int) -> float:
         start = time.process_time()
-        problem.fold_block(block, tables, tile, Batch(0, rotations))
+        problem.fold_block(block, tables, tile, np.arange(rotations))
         return time.process_time() - start
 
     seconds(1)  # compiles
@@ -268,16 +314,10 @@ def input_files(inputs: MatchInputs) -> dict[str, str]:
         "tilt_com": parameters.tilt_com,
         "angles.file": parameters.angles.file,
     }
+    if parameters.orientations is not None:
+        named["orientations.near"] = parameters.orientations.near
     for other in inputs.others:
         own = other.parameters
         named |= {f"{other.name}.template": own.template, f"{other.name}.mask": own.mask}
         named[f"{other.name}.angles.file"] = own.angles.file
     return {key: parameters.locate(name) for key, name in named.items() if isinstance(name, str)}
-
-
-def file_identity(path: str) -> str:
-    """Return size and time of a file or folder, which change when it does."""
-    if "://" in path:
-        return path
-    stat = Path(path).stat()
-    return f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()}"

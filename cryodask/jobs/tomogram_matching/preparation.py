@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import zarr
@@ -16,6 +17,7 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.filtering import Extension, filter_volume, inspect
 from cryodask.jobs.tomogram_matching.noise_spectrum import describe_whitening, measure_whitening
 from cryodask.optics.bandpass import BandPass
+from cryodask.optics.contrast import PowerSums, contrasts_differ, power_sums
 from cryodask.optics.template_filter import RadialWeight, Wedge
 from cryodask.optics.tilt_sign import WedgePower, check_tilt_sign, volume_wedge_power
 from cryodask.optics.tilts import TiltSeries
@@ -50,6 +52,10 @@ class TomogramFilter:
         The tomogram in the user's words, for messages.
     memory
         Bytes to stay below.
+    skewness
+        Of the template in the band, whose sign is held against the tomogram's.
+    other_contrast
+        What `contrast` is to be set to where they differ.
     """
 
     path: str
@@ -65,6 +71,8 @@ class TomogramFilter:
     margin: int
     label: str
     memory: float
+    skewness: float = 0.0
+    other_contrast: Literal["same", "inverted"] = "inverted"
 
     @property
     def axes(self) -> tuple[Extension, Extension, Extension]:
@@ -117,6 +125,7 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
         scratch=scratch,
     )
     shutil.rmtree(scratch, ignore_errors=True)
+    notices += _check_contrast(searched.sums, settings)
     found = {"scale": searched.scale, "notices": notices, **vars(statistics)}
     if curve is not None:
         found["whitening"] = describe_whitening(curve)
@@ -191,14 +200,24 @@ def _check_tilt_sign(read: Callable[[tuple[slice, ...]], np.ndarray], settings: 
     return [str(warning.message) for warning in caught]
 
 
+def _check_contrast(searched: PowerSums, settings: TomogramFilter) -> list[str]:
+    """Return what is to be told where matter is dark in the tomogram and bright in the template."""
+    if not contrasts_differ(searched, settings.skewness, box=settings.box, band=settings.band):
+        return []
+    return [
+        f"the template's contrast looks opposite to the tomogram's (skewness {settings.skewness:.2f}, "
+        f"of the tomogram {searched.skewness:.2f}), set contrast: {settings.other_contrast}"
+    ]
+
+
 class _Variance:
-    """Gathers the variance of the filtered tomogram over the searched voxels."""
+    """Gathers variance and skewness of the filtered tomogram over the searched voxels."""
 
     def __init__(self, settings: TomogramFilter, folder: Path) -> None:
         self.margin, self.shape = settings.margin, settings.shape
         path = constants.mask_path(folder)
         self.mask = zarr.open_array(path, mode="r") if path.exists() else None
-        self.count, self.total, self.squares = 0, 0.0, 0.0
+        self.sums = PowerSums()
 
     def add(self, rows: slice, slab: np.ndarray) -> None:
         first, last = max(rows.start, self.margin), min(rows.stop, self.margin + self.shape[0])
@@ -209,12 +228,9 @@ class _Variance:
         if self.mask is not None:
             selected = self.mask[first - self.margin : last - self.margin]
             values = values[np.asarray(selected).astype(bool)]
-        self.count += values.size
-        self.total += float(values.sum(dtype=np.float64))
-        self.squares += float(np.square(values, dtype=np.float64).sum())
+        self.sums += power_sums(values)
 
     @property
     def scale(self) -> float:
-        mean = self.total / max(self.count, 1)
-        variance = self.squares / max(self.count, 1) - mean**2
+        variance = self.sums.variance
         return float(1.0 / np.sqrt(variance)) if variance > 0 else 0.0

@@ -14,13 +14,14 @@ from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile, join_pieces
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter, prepare_tomogram
 from cryodask.jobs.tomogram_matching.rotated import RotatedTemplates
+from cryodask.jobs.tomogram_matching.seeding import NearSeeds, TileSeeds, tile_seeds
 from cryodask.kernels import volume_correlation as kernel
 from cryodask.kernels.rotation import Interpolation
 from cryodask.kernels.template import Normalization
 from cryodask.optics.defocus_gradient import DefocusCells
 from cryodask.optics.frequency import half_frequencies
 from cryodask.optics.whitening import Whitening
-from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States
+from cryodask.search.aggregates import NO_ID, Aggregate, Maximum, Moments, States, empty_states
 from cryodask.search.problem import Summary, Variable
 from cryodask.search.tiles import Batch, Tile
 
@@ -50,6 +51,8 @@ class TomogramProblem:
         Where the defocus, and so the template filter, is one.
     number
         Number of the template.
+    near
+        How near to its seed a voxel is searched; none for every rotation everywhere.
     """
 
     folder: str
@@ -70,6 +73,7 @@ class TomogramProblem:
     cells: DefocusCells
     tomogram_filter: TomogramFilter = field(compare=False)
     number: int = 0
+    near: NearSeeds | None = None
 
     @property
     def parts(self) -> tuple["TomogramProblem", ...]:
@@ -109,7 +113,8 @@ class TomogramProblem:
     @property
     def has_zscore(self) -> bool:
         """Too few rotations make no standard deviation worth dividing by."""
-        return self.moments and self.hypotheses >= LEAST_FOR_ZSCORE
+        rows = self.hypotheses if self.near is None else self.near.least_rows
+        return self.moments and rows >= LEAST_FOR_ZSCORE
 
     def prepare(self) -> None:
         """Filter the tomogram into the run's constants."""
@@ -125,6 +130,10 @@ class TomogramProblem:
         pieces = cut_tile(tile, self.cells, self.box - 1)
         found = []
         for cell, piece in pieces:
+            rows, seeds = self._wanted(tables, piece, batch)
+            if not len(rows):
+                found.append(empty_states(self.aggregates, piece.shape))
+                continue
             block = constants.read_block(
                 Path(self.folder),
                 piece,
@@ -134,8 +143,17 @@ class TomogramProblem:
                 wrap=self.wrap,
             )
             weights = self.template_filter(tables, cell, whitening)
-            found.append(self.fold_block(block, replace(tables, template_filters=weights), piece, batch))
+            filtered = replace(tables, template_filters=weights)
+            found.append(self.fold_block(block, filtered, piece, rows, seeds))
         return join_pieces(tile, [piece for _, piece in pieces], found)
+
+    def _wanted(self, tables: Tables, piece: Tile, batch: Batch) -> tuple[np.ndarray, TileSeeds | None]:
+        """Return the rows of a batch that some voxel of a piece is scored with, and the piece's seeds."""
+        rows = np.arange(batch.start, batch.stop)
+        if self.near is None:
+            return rows, None
+        seeds = tile_seeds(self.folder, piece)
+        return rows[self.near.needed(tables.matrices[batch.start : batch.stop], seeds.matrices)], seeds
 
     def template_filter(self, tables: Tables, cell: int, whitening: Whitening | None) -> np.ndarray | None:
         """Return the template filter of one cell, as a table of that cell alone."""
@@ -148,8 +166,15 @@ class TomogramProblem:
         factor = whitening(np.sqrt(kz**2 + ky**2 + kx**2))
         return (weights * factor).astype(np.float32)
 
-    def fold_block(self, block: np.ndarray, tables: Tables, tile: Tile, batch: Batch) -> States:
-        """Score a batch of rotations on a block of filtered tomogram, with the first of the filters."""
+    def fold_block(
+        self,
+        block: np.ndarray,
+        tables: Tables,
+        tile: Tile,
+        rows: np.ndarray,
+        seeds: TileSeeds | None = None,
+    ) -> States:
+        """Score some rows on a block of filtered tomogram, with the first of the filters."""
         device_block = self._on_device(block)
         z, y, x = tile.shape
         spectra = kernel.tile_spectra(device_block, box=self.box, valid=(z, y, x), squares=True)
@@ -159,55 +184,68 @@ class TomogramProblem:
             for copy in range(1 + self.noise_copies)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
-        fold[self.mask_kind](spectra, self.rotated(tables, xp), batch, states)
-        return self._as_states(states, len(batch))
+        fold[self.mask_kind](spectra, self.rotated(tables, xp, seeds), rows, states)
+        return self._as_states(states, len(rows))
 
-    def rotated(self, tables: Tables, xp: Any = np) -> RotatedTemplates:
+    def rotated(self, tables: Tables, xp: Any = np, seeds: TileSeeds | None = None) -> RotatedTemplates:
         """Return what rotates templates and masks of given tables, with the first of their filters."""
-        return RotatedTemplates(tables, self.interpolation, self.normalization, xp)
+        return RotatedTemplates(tables, self.interpolation, self.normalization, xp, self.near, seeds)
 
     def _fold_spherical(
-        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
         mask = rotated.fixed_mask()
         norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
         spectra.drop_squares()
-        for rows in _groups(np.arange(batch.start, batch.stop)):
+        for some in _groups(rows):
             for copy, state in enumerate(states):
-                templates, _ = rotated.templates(copy, rows, [mask] * len(rows))
-                kernel.correlate_spherical(spectra, templates, rows, state)
+                templates, _ = rotated.templates(copy, some, [mask] * len(some))
+                kernel.correlate_spherical(spectra, templates, some, state, rotated.restriction(some))
         for state in states:
             kernel.finish_spherical(state, norm)
 
     def _fold_axial(
-        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
-        rows = np.arange(batch.start, batch.stop)
         directions = rotated.tables.directions[rows]
         for direction in np.unique(directions):
             alike = rows[directions == direction]
-            mask = rotated.mask(alike[0])
+            mask = rotated.direction_mask(int(alike[0]))
             norm = kernel.local_statistics(spectra, mask, float(mask.sum(dtype=np.float64)))
             for some in _groups(alike):
                 for copy, state in enumerate(states):
                     templates, _ = rotated.templates(copy, some, [mask] * len(some))
-                    kernel.correlate_with_norm(spectra, templates, some, norm, state)
+                    restriction = rotated.restriction(some)
+                    kernel.correlate_with_norm(spectra, templates, some, norm, state, restriction)
 
     def _fold_general(
-        self, spectra: kernel.TileSpectra, rotated: RotatedTemplates, batch: Batch, states: list[kernel.State]
+        self,
+        spectra: kernel.TileSpectra,
+        rotated: RotatedTemplates,
+        rows: np.ndarray,
+        states: list[kernel.State],
     ) -> None:
-        for rows in _groups(np.arange(batch.start, batch.stop)):
-            masks = [rotated.mask(row) for row in rows]
+        for some in _groups(rows):
+            masks = [rotated.mask(row) for row in some]
             for copy, state in enumerate(states):
-                templates, counts = rotated.templates(copy, rows, masks)
+                templates, counts = rotated.templates(copy, some, masks)
                 kernel.correlate_general(
                     spectra,
                     templates,
                     rotated.xp.stack(masks),
                     counts,
-                    rows,
+                    some,
                     state,
                     statistics_grid=self.statistics_fraction,
+                    restriction=rotated.restriction(some),
                 )
 
     def _on_device(self, block: np.ndarray) -> Any:
@@ -219,6 +257,9 @@ class TomogramProblem:
 
     def _as_states(self, states: list[Any], count: int) -> States:
         host = [{key: to_numpy(value) for key, value in state.items()} for state in states]
+        for state in host:
+            # a voxel without a row in this batch may have one in another
+            state["value"][state["id"] == NO_ID] = -np.inf
         found: States = {"score": {key: host[0][key] for key in ("value", "id")}}
         if self.moments:
             sums = {key: host[0][key] for key in ("sum", "square_sum")}
@@ -238,6 +279,11 @@ class TomogramProblem:
         maps["orientation"] = np.where(searched, states["score"]["id"], NO_ID)
         voxels = np.prod(tile.shape) if selected is None else np.count_nonzero(selected)
         summary = {"voxels": float(voxels)}
+        if self.near is not None:
+            counts = self.count_rows(tile)
+            summary["scores"] = float(counts.sum())
+            if self.moments:
+                states = states | {"moments": states["moments"] | {"count": counts}}
         if self.noise_copies:
             maps["noise"] = self._noise(states, searched)
             maps["score"] = corrected(raw, maps["noise"], self.noise_correction) * searched
@@ -247,6 +293,18 @@ class TomogramProblem:
             maps |= self._moment_maps(states, searched, raw)
         found = {name: np.asarray(values)[None] for name, values in maps.items()}
         return found | {"valid": self._valid(tile)}, summary
+
+    def count_rows(self, tile: Tile) -> np.ndarray:
+        """Return how many rotations each voxel of a tile is scored with."""
+        rows = constants.read_tables(self.tables_folder).seed_rows
+        counts = np.zeros(tile.shape, np.int64)
+        for _, piece in cut_tile(tile, self.cells, self.box - 1):
+            place = tuple(
+                slice(a - first, b - first)
+                for a, b, first in zip(piece.start, piece.stop, tile.start, strict=True)
+            )
+            counts[place] = tile_seeds(self.folder, piece).count_rows(np.asarray(rows))
+        return counts
 
     def _noise(self, states: States, searched: np.ndarray) -> np.ndarray:
         copies = [states[f"noise_{copy}"]["value"] for copy in range(self.noise_copies)]

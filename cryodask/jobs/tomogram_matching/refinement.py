@@ -143,7 +143,7 @@ def refine(
         if starts:
             write_constants(inputs, problem, search_area(inputs))
             problem.prepare()
-        search = LocalSearch(problem.parts[0], step, position)
+        search = LocalSearch(replace(problem.parts[0], near=None), step, position)
         poses = list(map(search, starts) if executor is None else executor.map(search, starts))
     return _refined(peaks, poses, json.loads(dataset.attrs["parameters"])["noise_correction"])
 

@@ -13,6 +13,7 @@ from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid
+from cryodask.jobs.tomogram_matching.seeding import tile_seeds
 from cryodask.jobs.tomogram_matching.windows import Requests, WindowScorer
 from cryodask.search.aggregates import NO_ID, Aggregate, State, States
 from cryodask.search.problem import Summary, Variable
@@ -132,14 +133,10 @@ def interpolated(part: TomogramProblem, maps: CoarseMaps) -> States:
     for copy in range(part.noise_copies):
         states[f"noise_{copy}"] = best("noise", "noise_row", copy)
     if part.moments:
-        count = part.hypotheses
+        count = np.asarray(part.hypotheses if part.near is None else part.count_rows(maps.tile), np.int64)
         mean = maps.linear("score_mean", part.number).astype(np.float64)
         std = maps.linear("score_std", part.number).astype(np.float64)
-        states["moments"] = {
-            "sum": mean * count,
-            "square_sum": (std**2 + mean**2) * count,
-            "count": np.asarray(count, np.int64),
-        }
+        states["moments"] = {"sum": mean * count, "square_sum": (std**2 + mean**2) * count, "count": count}
     return states
 
 
@@ -179,6 +176,7 @@ def score_pieces(
             wrap=part.wrap,
         )
         own = replace(tables, template_filters=part.template_filter(tables, cell, whitening))
-        scorer = WindowScorer(block, first, part.rotated(own), part.mask_kind == "spherical")
+        seeds = None if part.near is None else tile_seeds(part.folder, piece)
+        scorer = WindowScorer(block, first, part.rotated(own, seeds=seeds), part.mask_kind)
         for copy, (request, state) in enumerate(zip(inside, states, strict=True)):
             scorer.score(copy, request, state)

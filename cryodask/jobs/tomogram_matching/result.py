@@ -1,6 +1,5 @@
 """What makes a result of the maps: coordinates, rotations, statistics, provenance, other formats."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +13,16 @@ import cryodask
 from cryodask.errors import InputError
 from cryodask.io.angles import write_angle_list
 from cryodask.io.volume import write_volume
+from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.tomogram_matching import constants, weighting
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
-from cryodask.jobs.tomogram_matching.planning import file_identity, input_files
+from cryodask.jobs.tomogram_matching.planning import input_files
 from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
 
-LARGEST_HASHED = 2**26  # bytes: larger inputs (tomograms) are identified by size and time
 LARGEST_FLOAT_ID = 2**24
 
 
@@ -91,7 +90,7 @@ def attributes(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> di
         "job": "match-tomogram",
         "parameters": parameters.model_dump_json(),
         "dialect": parameters.source.dialect,
-        "inputs": json.dumps(_identities(inputs)),
+        "inputs": json.dumps(describe_files(input_files(inputs))),
         "voxel_size": inputs.voxel_size,
         "origin": list(inputs.origin),
         "tomo_name": parameters.display_name,
@@ -108,6 +107,8 @@ def attributes(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> di
         "filters": json.dumps(weighting.describe(inputs, problem.parts[0].cells)),
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
     }
+    if inputs.seeds is not None:
+        found["n_seeds"] = len(inputs.seeds)
     if isinstance(problem, ManyTemplates):
         found["class_by"] = problem.class_by
         found["symmetries"] = [each.parameters.symmetry for each in inputs.every]
@@ -119,16 +120,6 @@ def attributes(inputs: MatchInputs, problem: MatchProblem, plan: TilePlan) -> di
             "cs": inputs.tilts.cs,
             "amplitude_contrast": inputs.tilts.amplitude_contrast,
         }
-    return found
-
-
-def _identities(inputs: MatchInputs) -> dict[str, dict[str, Any]]:
-    found = {}
-    for key, path in input_files(inputs).items():
-        entry: dict[str, Any] = {"path": path, "state": file_identity(path)}
-        if "://" not in path and Path(path).is_file() and Path(path).stat().st_size <= LARGEST_HASHED:
-            entry["sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        found[key] = entry
     return found
 
 
@@ -173,8 +164,11 @@ def finish_store(
         means = _of_each(problem, totals, "noise_sum") / np.maximum(voxels, 1)
         _add_mean_noise(path, plan, means.astype(np.float32))
     tables = table_variables(inputs) | {"n_voxels": ("template", voxels.astype(np.int64))}
+    scores = voxels * np.array([part.hypotheses for part in problem.parts])
+    if inputs.seeds is not None:
+        scores = _of_each(problem, totals, "scores")
+        tables["n_scores"] = ("template", scores.astype(np.int64))
     if problem.moments:
-        scores = voxels * np.array([part.hypotheses for part in problem.parts])
         squares = _of_each(problem, totals, "square_sum")
         tables["sigma"] = ("template", np.sqrt(squares / np.maximum(scores, 1)))
     dataset = xr.Dataset(tables, coords=coordinates(inputs))

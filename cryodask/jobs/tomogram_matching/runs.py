@@ -1,25 +1,24 @@
 """Runs of tomogram matching: checked and planned together, computed as one queue of tasks."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryodask.errors import IncompleteError, InputError
+from cryodask.errors import InputError
 from cryodask.io.files import require_folder
+from cryodask.jobs import execution
+from cryodask.jobs.disk import check_disk, nearest_folder
 from cryodask.jobs.tomogram_matching.area import search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
 from cryodask.jobs.tomogram_matching.match_run import MatchRun
-from cryodask.jobs.tomogram_matching.outputs import check_disk, check_existing, check_finished, nearest_folder
+from cryodask.jobs.tomogram_matching.outputs import check_existing, check_finished
 from cryodask.jobs.tomogram_matching.planning import (
     Resources,
     fingerprint,
     make_plan,
     make_problem,
+    share_of_rows,
 )
 from cryodask.jobs.tomogram_matching.result import (
     check_rows_fit,
@@ -27,7 +26,6 @@ from cryodask.jobs.tomogram_matching.result import (
     result_name,
 )
 from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
-from cryodask.search.driver import Progress, drive
 from cryodask.search.store import RunStore, check_same_run
 
 if TYPE_CHECKING:
@@ -107,10 +105,10 @@ def _open_run(
     known = RunStore(str(coarse)).read_plan()[0] if plan and RunStore(str(coarse)).exists() else None
     first = make_first_stage(inputs, problem, area, resources, coarse, known)
     if plan is None:
-        plan = make_plan(problem, area, resources) if first is None else second_plan(area)
-    return MatchRun(
-        inputs, area, problem, plan, store, final, files, first, is_finished, overwrite and not resume
-    )
+        plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+    share = share_of_rows(inputs, problem, plan) if first is None else first.share(inputs)
+    replaces = overwrite and not resume
+    return MatchRun(inputs, area, problem, plan, store, final, files, share, first, is_finished, replaces)
 
 
 def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
@@ -124,85 +122,13 @@ def _needed_bytes(runs: Sequence[MatchRun]) -> dict[Path, float]:
     return {folder: size + scratch for folder, size in needed.items()}
 
 
-def execute(
-    runs: Sequence[MatchRun],
-    *,
-    client: "Client | None" = None,
-    resources: Resources | None = None,
-    cleanup: bool = True,
-    listen: Callable[[Progress], None] = lambda progress: None,
-    tell: Callable[[str], None] = lambda notice: None,
-) -> list[Path]:
-    """Compute runs as one queue of tasks, each result published as it completes.
+def execute(runs: Sequence[MatchRun], *, resources: Resources | None = None, **options: Any) -> list[Path]:
+    """Compute runs from `open_runs` as one queue of tasks, each result published as it completes.
 
-    Parameters
-    ----------
-    runs
-        From `open_runs`.
-    client
-        Dask client; default: the active one, else threads of this process.
-    resources
-        Gives the rotations of a task.
-    cleanup
-        Remove plan, records and constants of finished runs.
-    listen
-        Called after every task.
-    tell
-        Called with what a user should know of a finished run.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The results, in order.
-
-    Raises
-    ------
-    IncompleteError
-        Where tiles failed.
+    `resources` gives the rotations of a task; other options and errors are those of
+    `cryodask.jobs.execution.execute`.
     """
-    batch = resources.angle_batch if resources else None
-    with _executor(client) as (executor, slots):
-        planned, progress = [], Progress()
-        for number, run in enumerate(runs):
-            if run.is_finished:
-                continue
-            if run.replaces:
-                shutil.rmtree(run.store.path, ignore_errors=True)
-
-            def complete(run: MatchRun = run) -> None:
-                for notice in run.complete(progress, keep_run=not cleanup):
-                    tell(notice)
-
-            planned += run.planned(2 * number, slots(), batch, complete)
-        try:
-            drive(planned, executor, slots=slots, listen=listen, progress=progress)
-        except (InputError, IncompleteError):
-            for run in runs:
-                run.forget()
-            raise
-    return [run.final for run in runs]
-
-
-@contextmanager
-def _executor(client: "Client | None") -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Yield where tasks run, and how many run at once: a batch system's workers come and go."""
-    client = client or _active_client()
-    if client is not None:
-        client.wait_for_workers(1)
-        yield client.get_executor(pure=False, retries=2), lambda: max(1, sum(client.nthreads().values()))
-        return
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool, lambda: threads
-
-
-def _active_client() -> "Client | None":
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
+    return execution.execute(runs, batch=resources.angle_batch if resources else None, **options)
 
 
 def run(

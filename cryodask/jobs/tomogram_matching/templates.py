@@ -65,6 +65,7 @@ NATIVE_FIELDS: tuple[tuple[str, str, str], ...] = (
     ("mask_kind", "auto", "spherical, axial or general: what turning the mask changes"),
     ("symmetry", "C1", "point group of the template: Cn, Dn, T, T3, O, I, I1, I2"),
     ("angles", "", ""),
+    ("orientations", "none", "{near: table, cone: degrees, inplane_range: degrees, reach: angstrom}"),
     ("lowpass", "none", "finest detail kept, angstrom"),
     ("lowpass_sigma", "none", "its fall-off, 1/angstrom; none: 3 Fourier pixels of the template"),
     ("highpass", "none", "coarsest detail kept, angstrom"),

@@ -28,11 +28,13 @@ from cryodask.jobs.tomogram_matching.planning import (
     calibrate,
     has_constants,
     make_plan,
+    share_of_rows,
     template_volumes,
 )
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.rescoring import Rescoring
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid, choose_search_grid
+from cryodask.jobs.tomogram_matching.seeding import write_seeds
 from cryodask.jobs.tomogram_matching.weighting import make_template_filters
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
@@ -85,6 +87,9 @@ class FirstStage:
         folder = Path(self.problem.search.folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_selection(self.area, folder)
+        seeds = on_coarse_grid(inputs, self.problem.grid).seeds
+        if seeds is not None:
+            write_seeds(folder, seeds)
         for tables, part in zip(self._tables(inputs), self.problem.search.parts, strict=True):
             Path(part.tables_folder).mkdir(exist_ok=True)
             constants.write_tables(Path(part.tables_folder), tables)
@@ -109,7 +114,11 @@ class FirstStage:
         for tables, part in zip(self._tables(inputs), self.problem.search.parts, strict=True):
             each = calibrate(part, tables, self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds
+        return seconds * self.share(inputs)
+
+    def share(self, inputs: MatchInputs) -> float:
+        """Return about which share of all rotations its tiles need."""
+        return share_of_rows(on_coarse_grid(inputs, self.problem.grid), self.problem.search, self.plan)
 
 
 def make_first_stage(
@@ -144,8 +153,18 @@ def make_first_stage(
     fractions = [_statistics_fraction(each, grid) for each in inputs.every]
     problem = CoarseSearch(coarse_problem(full, grid, fractions), full, grid)
     where = CoarseArea(area, grid)
-    plan = plan or make_plan(problem.search, where, resources)
+    plan = plan or make_plan(on_coarse_grid(inputs, grid), problem.search, where, resources)
     return FirstStage(problem, plan, where, RunStore(str(folder)))
+
+
+def on_coarse_grid(inputs: MatchInputs, grid: SearchGrid) -> MatchInputs:
+    """Return inputs whose voxels, and with them the positions of seeds, are those of the coarse grid."""
+    factor = float(grid.factor)
+    seeds = inputs.seeds
+    if seeds is not None:
+        seeds = replace(seeds, positions=seeds.positions * factor)
+    others = tuple(on_coarse_grid(other, grid) for other in inputs.others)
+    return replace(inputs, voxel_size=inputs.voxel_size / factor, seeds=seeds, others=others)
 
 
 def _statistics_fraction(inputs: MatchInputs, grid: SearchGrid) -> float:
@@ -186,6 +205,7 @@ def make_coarse_tables(
         mask_coefficients=rotation_coefficients(mask, "linear"),
         directions=viewing_directions(inputs.angles),
         template_filters=_low_passed(coarse_filters(filters, grid), grid, inputs.voxel_size, lowpass),
+        seed_rows=None if inputs.seeds is None else inputs.seed_rows,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from cryodask.jobs.tomogram_matching.rotated import RotatedTemplates
 from cryodask.kernels.local_scores import WindowBlock
+from cryodask.optics.masks import MaskKind
 from cryodask.search.aggregates import State
 
 
@@ -56,23 +57,30 @@ class WindowScorer:
         (z, y, x).
     rotated
         The templates, with the filter that belongs to the block.
-    is_fixed
-        The mask is one for all rotations.
+    mask_kind
+        What the mask saves.
     """
 
     def __init__(
-        self, block: np.ndarray, first: Sequence[int], rotated: RotatedTemplates, is_fixed: bool
+        self, block: np.ndarray, first: Sequence[int], rotated: RotatedTemplates, mask_kind: MaskKind
     ) -> None:
         self.block, self.first, self.rotated = WindowBlock(block), np.asarray(first), rotated
-        self.mask = rotated.fixed_mask() if is_fixed else None
-        self._norms: tuple[int, list[np.ndarray]] | None = None
+        self.mask = rotated.fixed_mask() if mask_kind == "spherical" else None
+        self.mask_of = rotated.direction_mask if mask_kind == "axial" else rotated.mask
 
-    def score(self, copy: int, requests: Requests, state: State) -> None:
-        """Fold the scores of a template (copy 0) or noise template into a state, as the search would."""
+    def score(self, copy: int, requests: Requests, state: State) -> np.ndarray:
+        """Fold the scores of a template (copy 0) or noise template into a state, as the search would.
+
+        Returns
+        -------
+        numpy.ndarray
+            (request,) the largest score of each, -inf where nothing was scored.
+        """
+        best = []
         starts, extents = requests.starts - self.first, requests.stops - requests.starts
         norms = self._fixed_norms(starts, extents) if self.mask is not None else None
         for row, windows in requests.by_row():
-            mask = self.mask if self.mask is not None else self.rotated.mask(row)
+            mask = self.mask if self.mask is not None else self.mask_of(row)
             templates, counts = self.rotated.templates(copy, np.array([row]), [mask])
             some = starts[windows], extents[windows]
             scores = self.block.sums(templates[0], *some)
@@ -80,7 +88,8 @@ class WindowScorer:
                 norm = self.block.inverse_norm(mask, float(counts[0]), *some)
             else:
                 norm = np.concatenate([norms[window] for window in windows])
-            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state)
+            allowed = self._allowed(row)
+            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state, allowed)
 
     def _fixed_norms(self, starts: np.ndarray, extents: np.ndarray) -> list[np.ndarray]:
         """Return 1/√(N·A - B²) of every window, flat; 0 where a position cannot be scored."""
@@ -89,8 +98,19 @@ class WindowScorer:
         flat = self.block.inverse_norm(self.mask, count, starts, extents)
         return np.split(flat, np.cumsum(np.prod(extents, axis=1))[:-1])
 
+    def _allowed(self, row: int) -> np.ndarray | None:
+        """Return which positions of the block a row scores; None for all."""
+        restriction = self.rotated.restriction(np.array([row]))
+        return None if restriction is None else np.asarray(restriction.allowed[0][restriction.label])
+
     def _fold(
-        self, scores: np.ndarray, row: int, requests: Requests, windows: np.ndarray, state: State
+        self,
+        scores: np.ndarray,
+        row: int,
+        requests: Requests,
+        windows: np.ndarray,
+        state: State,
+        allowed: np.ndarray | None,
     ) -> None:
         at = 0
         for start, stop in zip(requests.starts[windows], requests.stops[windows], strict=True):
@@ -98,6 +118,9 @@ class WindowScorer:
             found = scores[at : at + int(np.prod(shape))].reshape(shape)
             at += found.size
             place = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            if allowed is not None:
+                near = zip(start - self.first, stop - self.first, strict=True)
+                found = np.where(allowed[tuple(slice(a, b) for a, b in near)], found, -np.inf)
             value, ids = state["value"][place], state["id"][place]
             better = (found > value) | ((found == value) & (ids > row) & (found > -np.inf))
             value[better] = found[better]

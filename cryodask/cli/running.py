@@ -1,0 +1,92 @@
+"""What verbs that compute share: run what is planned, show progress, say what was resumed."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cryodask.jobs.execution import JobRun
+    from cryodask.search.driver import Progress
+
+
+def compute_runs(
+    runs: "Sequence[JobRun]",
+    where: dict[str, Any],
+    describe: "Callable[[Any], str]",
+    *,
+    batch: int | None = None,
+    cleanup: bool = True,
+) -> "tuple[list[Path], Progress]":
+    """Compute planned runs on a cluster, with progress on standard error.
+
+    Parameters
+    ----------
+    runs
+        From the job's `open_runs`.
+    where
+        Keywords of `cryodask.cluster.open_cluster`.
+    describe
+        Gives the line that is shown of a run before it starts.
+    batch, cleanup
+        As in `cryodask.jobs.execution.execute`.
+    """
+    from cryodask.cli.progress import shown_progress
+    from cryodask.cluster import open_cluster
+    from cryodask.jobs.execution import execute
+    from cryodask.search.driver import Progress
+
+    for run in runs:
+        click.echo(f"{run.name} is finished, skipped" if run.is_finished else describe(run), err=True)
+    if all(run.is_finished for run in runs):
+        return [run.final for run in runs], Progress()
+    last = Progress()
+
+    def tell(notice: str) -> None:
+        click.echo(f"cryodask: warning: {notice}", err=True)
+
+    with open_cluster(**where) as client, shown_progress() as show:
+
+        def listen(progress: "Progress") -> None:
+            nonlocal last
+            last = progress
+            show(progress)
+
+        try:
+            paths = execute(runs, client=client, batch=batch, cleanup=cleanup, listen=listen, tell=tell)
+        except KeyboardInterrupt:
+            click.echo("cryodask: what is finished is kept; continue with --resume", err=True)
+            raise
+    if last.tiles_resumed or last.hypotheses_resumed:
+        share = 100 * last.hypotheses_resumed / max(last.hypotheses_total, 1)
+        tiles = f"{last.tiles_resumed} of {last.tiles_total} tiles"
+        click.echo(f"resumed: {share:.0f} % of the search was there already, {tiles} whole", err=True)
+    return paths, last
+
+
+def print_results(rows: list[dict[str, Any]], progress: "Progress", as_json: bool) -> None:
+    """Print what was written: a path a line, or all of it as JSON with the cost."""
+    if not as_json:
+        for row in rows:
+            for value in row.values():
+                for path in value if isinstance(value, list) else [value]:
+                    click.echo(path)
+        return
+    summary = {
+        "tiles": progress.tiles_total,
+        "tiles_resumed": progress.tiles_resumed,
+        "tasks": progress.tasks,
+        "core_seconds": progress.cpu_seconds,
+    }
+    click.echo(json.dumps({"results": rows, **summary}, indent=1))
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in words."""
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    if seconds < 7200:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"
