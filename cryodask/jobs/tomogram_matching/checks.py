@@ -19,9 +19,6 @@ INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "reso
 # What this release does not do yet: the native key, and the value at which it is off.
 NOT_YET: dict[str, Any] = {
     "decoy": "none",
-    "strategy": "exhaustive",
-    "miss_rate": 0.01,
-    "false_positives": 1.0,
 }
 
 
@@ -56,6 +53,29 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_wedge(parameters)
     _check_optics(parameters)
     _check_orientations(parameters)
+    _check_strategy(parameters)
+
+
+def _check_strategy(parameters: "MatchParameters") -> None:
+    """Refuse what a coarse-to-fine search cannot do, and its settings without it."""
+    source = parameters.source
+    if parameters.strategy == "exhaustive":
+        for key in ("miss_rate", "false_positives"):
+            if key in parameters.model_fields_set:
+                text = "is of strategy: coarse_to_fine alone"
+                raise source.wrong(key, f"{getattr(parameters, key):g}", text)
+        return
+    refused = {
+        "noise_correction": parameters.noise_correction != "none",
+        "decoy": parameters.decoy != "none",
+        "orientations": parameters.orientations is not None,
+        "templates": len(parameters.templates) > 1,
+        "search_grid": parameters.search_grid != "auto",
+    }
+    for key, is_given in refused.items():
+        if is_given:
+            text = f"does not go with {source.label(key)}"
+            raise source.wrong("strategy", parameters.strategy, text)
 
 
 def _check_orientations(parameters: "MatchParameters") -> None:

@@ -46,8 +46,9 @@ class Climbing(Rescoring):
 
     Candidates are the coarse maxima from τ on. All full voxels within a coarse voxel of one are scored with
     fine rows near the best three coarse rows of its 3x3x3 neighbourhood, then with rows near the best of
-    these, until none is better. A window is climbed whole, beyond the tile's faces too: tiles may be cut anywhere.
-    Elsewhere the maps are those of the coarse search in units of fine scores, and the nearest fine rows.
+    these, until none is better. A window is climbed whole, beyond the tile's faces too: tiles may be cut
+    anywhere. Elsewhere the maps are those of the coarse search in units of fine scores, and the nearest fine
+    rows.
 
     Parameters
     ----------

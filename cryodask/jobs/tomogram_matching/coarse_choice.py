@@ -1,6 +1,9 @@
 """The first stage of a coarse-to-fine match: chosen from the menu before anything is computed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -12,6 +15,7 @@ from cryodask.geometry.neighbours import RowFinder, coarser_grid
 from cryodask.io.volume import read_region
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.coarse_search import coarse_problem
+from cryodask.jobs.tomogram_matching.coarse_tables import make_coarse_tables
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.menu import (
@@ -41,7 +45,6 @@ from cryodask.jobs.tomogram_matching.preparation import SpectrumFilter, radial_w
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.refinement import angular_step
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid, band_edge, grid_of
-from cryodask.jobs.tomogram_matching.two_stages import make_coarse_tables
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.fourier_crop import crop_axis
 from cryodask.optics.frequency import half_frequencies
@@ -54,7 +57,7 @@ from cryodask.optics.whitening import (
     noise_spectrum,
     whitening,
 )
-from cryodask.search.tiles import Batch, Tile
+from cryodask.search.tiles import Tile
 
 NOISE_CUBES = 48  # pieces of the tomogram that its noise is measured on, evenly chosen
 LARGEST_SHARE = 0.5  # of the work of searching everything that a first stage may be
@@ -67,26 +70,72 @@ class ChosenStage:
 
     Parameters
     ----------
+    choice
+        Step, low-pass and grid.
     grid
         Its voxels.
     angles
         (row, 3) its rotation list, zxz degrees.
-    offer
-        Steps, threshold τ on the raw coarse score, and price.
     lowpass
         Factor on the cropped tomogram and the coarse template, over 1/angstrom; None for none.
+    fine_step
+        Of the whole rotation list, degrees.
+    symmetry
+        Point group of the template.
+    threshold
+        τ on the raw coarse score.
+    regression
+        What a coarse score is multiplied with to be the expected fine score.
     sigma
         Standard deviation of a fine score of noise over that of a coarse one.
+    miss
+        Probability that a particle at the threshold of the run is missed.
     text
         For the user.
     """
 
+    choice: CoarseChoice
     grid: SearchGrid
     angles: np.ndarray
-    offer: Offer
     lowpass: "ExtraLowpass | None"
+    fine_step: float
+    symmetry: str
+    threshold: float
+    regression: float
     sigma: float
+    miss: float
     text: str
+
+    def described(self) -> dict[str, Any]:
+        """Return it as plain numbers, from which `restored` makes it again."""
+        own = ("threshold", "regression", "sigma", "miss", "text")
+        return {
+            "step": self.choice.step,
+            "lowpass": self.choice.lowpass,
+            "factor": str(self.choice.factor),
+            **{name: getattr(self, name) for name in own},
+        }
+
+
+def restored(inputs: MatchInputs, problem: TomogramProblem, stored: Mapping[str, Any]) -> ChosenStage:
+    """Make a choice again from what `ChosenStage.described` returned."""
+    choice = CoarseChoice(stored["step"], stored["lowpass"], Fraction(stored["factor"]))
+    symmetry = inputs.parameters.symmetry
+    rotations = coarser_grid(RowFinder(rotation_from_euler(inputs.angles), symmetry), choice.step)
+    return ChosenStage(
+        choice,
+        grid_of(inputs, choice.factor),
+        euler_from_rotation(rotations),
+        _lowpass(choice, inputs, problem),
+        angular_step(inputs),
+        symmetry,
+        *(stored[name] for name in ("threshold", "regression", "sigma", "miss", "text")),
+    )
+
+
+def _lowpass(choice: CoarseChoice, inputs: MatchInputs, problem: TomogramProblem) -> "ExtraLowpass | None":
+    edge = problem.box * inputs.voxel_size
+    return None if choice.lowpass is None else ExtraLowpass(choice.lowpass, edge)
 
 
 @dataclass(frozen=True)
@@ -230,8 +279,7 @@ class _Planner:
 
     def _option(self, choice: CoarseChoice, rotations: Rotation, cell: int) -> _Option:
         inputs, grid = self.inputs, grid_of(self.inputs, choice.factor)
-        edge = self.problem.box * inputs.voxel_size
-        lowpass = None if choice.lowpass is None else ExtraLowpass(choice.lowpass, edge)
+        lowpass = _lowpass(choice, inputs, self.problem)
         coarse = self._coarse_problem(grid)
         angles = euler_from_rotation(rotations)
         tables = make_coarse_tables(replace(inputs, angles=angles), self.problem, grid, lowpass)
@@ -263,7 +311,7 @@ class _Planner:
                 matrices=option.tables.matrices[part],
                 directions=option.tables.directions[part],
             )
-            states = problem.fold_block(block, own, tile, Batch(0, len(part)))
+            states = problem.fold_block(block, own, tile, np.arange(len(part)))
             score = np.maximum(score, states["score"]["value"])
             counts.append(int(np.count_nonzero(candidate_voxels(score, offer.threshold))))
             sizes.append(len(part) + sum(sizes))
@@ -299,12 +347,19 @@ class _Planner:
 
     def chosen(self, offer: Offer, text: str) -> ChosenStage:
         """Return an offer with what is needed to run it."""
-        option = self.options[offer.choice]
-        assert option.model is not None
-        ratio = option.model.fine_sigma / option.model.coarse_sigma
-        return ChosenStage(
-            option.grid, euler_from_rotation(option.rotations), offer, option.lowpass, ratio, text
-        )
+        model = self.options[offer.choice].model
+        assert model is not None
+        described = {
+            "step": offer.choice.step,
+            "lowpass": offer.choice.lowpass,
+            "factor": str(offer.choice.factor),
+            "threshold": offer.threshold,
+            "regression": model.regression,
+            "sigma": model.fine_sigma / model.coarse_sigma,
+            "miss": offer.miss,
+            "text": text,
+        }
+        return restored(self.inputs, self.problem, described)
 
     def _read(self, region: tuple[slice, ...]) -> np.ndarray:
         settings = self.problem.tomogram_filter

@@ -159,6 +159,11 @@ class MissModel:
         return self.kappa * np.sqrt(self.fine_variance / self.coarse_variance)
 
     @property
+    def regression(self) -> float:
+        """The fine score that a coarse score of noise lets expect, for each unit of it."""
+        return float(self.covariance.mean() / self.coarse_variance.mean())
+
+    @property
     def fine_sigma(self) -> float:
         """Standard deviation of a fine score of noise."""
         return math.sqrt(float(self.fine_variance.mean()))

@@ -76,7 +76,7 @@ class WindowScorer:
         numpy.ndarray
             (request,) the largest score of each, -inf where nothing was scored.
         """
-        best = []
+        best: list[float] = []
         starts, extents = requests.starts - self.first, requests.stops - requests.starts
         norms = self._fixed_norms(starts, extents) if self.mask is not None else None
         for row, windows in requests.by_row():
@@ -89,7 +89,11 @@ class WindowScorer:
             else:
                 norm = np.concatenate([norms[window] for window in windows])
             allowed = self._allowed(row)
-            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state, allowed)
+            scores = np.where(norm > 0, scores * norm, -np.inf)
+            best += self._fold(scores, row, requests, windows, state, allowed)
+        found = np.empty(len(requests.rows), np.float32)
+        found[np.lexsort((requests.windows, requests.rows))] = best
+        return found
 
     def _fixed_norms(self, starts: np.ndarray, extents: np.ndarray) -> list[np.ndarray]:
         """Return 1/√(N·A - B²) of every window, flat; 0 where a position cannot be scored."""
@@ -111,8 +115,9 @@ class WindowScorer:
         windows: np.ndarray,
         state: State,
         allowed: np.ndarray | None,
-    ) -> None:
-        at = 0
+    ) -> list[float]:
+        """Fold the scores of one row into the windows that want it; return the largest in each."""
+        at, best = 0, []
         for start, stop in zip(requests.starts[windows], requests.stops[windows], strict=True):
             shape = tuple(stop - start)
             found = scores[at : at + int(np.prod(shape))].reshape(shape)
@@ -125,3 +130,5 @@ class WindowScorer:
             better = (found > value) | ((found == value) & (ids > row) & (found > -np.inf))
             value[better] = found[better]
             ids[better] = row
+            best.append(float(found.max()))
+        return best
