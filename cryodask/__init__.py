@@ -8,7 +8,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cryodask.errors import CryodaskError, InputError
     from cryodask.geometry.grids import rotation_grid as generate_angles
+    from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
+    from cryodask.jobs.classify.api import classify, select
+    from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.reweight import reweight
+    from cryodask.jobs.micrograph_matching.config import MatchConfig
+    from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
+    from cryodask.jobs.micrograph_matching.spectra import match_spectra
     from cryodask.jobs.tomogram_matching.job import match_tomogram
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
     from cryodask.jobs.tomogram_matching.picks import pick
@@ -17,24 +24,44 @@ if TYPE_CHECKING:
 # loaded when first used, so that importing cryodask costs nothing
 _PUBLIC = {
     "CryodaskError": ("cryodask.errors", "CryodaskError"),
+    "DefocusRange": ("cryodask.jobs.micrograph_matching.match", "DefocusRange"),
+    "Filters": ("cryodask.jobs.micrograph_matching.match", "Filters"),
     "InputError": ("cryodask.errors", "InputError"),
+    "MatchConfig": ("cryodask.jobs.micrograph_matching.config", "MatchConfig"),
+    "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
+    "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
+    "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
+    "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
+    "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
     "open_result": ("cryodask.results.accessor", "open_result"),
     "open_volume": ("cryodask.io.volume", "open_volume"),
     "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
+    "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
+    "select": ("cryodask.jobs.classify.api", "select"),
 }
 
 __all__ = [
     "CryodaskError",
+    "DefocusRange",
+    "Filters",
     "InputError",
+    "MatchConfig",
+    "OrientationGrid",
+    "classify",
     "generate_angles",
+    "likelihood",
+    "match_micrograph",
+    "match_spectra",
     "match_tomogram",
     "open_result",
     "open_volume",
     "pick",
     "read_parameters",
+    "reweight",
+    "select",
 ]
 
 

@@ -13,6 +13,7 @@ from cryodask.errors import ClusterError, InputError
 if TYPE_CHECKING:
     from distributed import Client
 
+log = logging.getLogger("cryodask")
 CONNECT_SECONDS = 10
 # a worker holds Python, its libraries and the pieces of a tile in flight besides the planned working set
 MEMORY_FACTOR, MEMORY_BASE = 1.5, 512 * 2**20
@@ -56,6 +57,11 @@ def parse_memory(size: str | int) -> int:
     if count <= 0:
         raise InputError(f"memory = {size}: expected a size such as 2GiB or 500MB")
     return count
+
+
+def task_memory(memory: str | int, threads: int | None) -> float:
+    """Return the bytes that one task may plan with: the threads of a worker share its memory."""
+    return parse_memory(memory) / (threads or 1)
 
 
 def parse_device(device: str) -> tuple[str, tuple[int, ...]]:
@@ -117,6 +123,7 @@ def open_cluster(
             cluster = _processes(workers, threads, parse_memory(memory))
         else:
             with _connect(where) as client:
+                _check_limits(client, task_memory(memory, threads))
                 yield client
             return
         with cluster, Client(cluster) as client:
@@ -192,6 +199,25 @@ def _connect(where: str) -> "Client":
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ClusterError(f"cannot reach {where}: {reason}") from None
+
+
+def _check_limits(client: "Client", memory: float) -> None:
+    """Warn where a worker that runs already would be killed for what the plan lets its tasks use."""
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        needed = MEMORY_FACTOR * memory * threads + MEMORY_BASE
+        if limit and limit < needed:
+            fitting = max(0.0, (limit - MEMORY_BASE) / MEMORY_FACTOR / threads / 2**30)
+            log.warning(
+                "workers of the cluster are limited to %.2f GiB and may need %.2f GiB for tasks of %.2f GiB "
+                "(%d at once); tasks of up to %.2f GiB are safe, see --memory",
+                limit / 2**30,
+                needed / 2**30,
+                memory / 2**30,
+                threads,
+                fitting,
+            )
+            return
 
 
 def _check_scheduler_file(path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cryodask.cluster import open_cluster, parse_device, parse_memory
+from cryodask.cluster import open_cluster, parse_device, parse_memory, task_memory
 from cryodask.errors import ClusterError, InputError
 
 
@@ -59,6 +59,27 @@ def test_a_running_cluster_is_reached_by_address_and_by_file(tmp_path):
             client.write_scheduler_file(str(file))
         with open_cluster(str(file)) as client:
             assert client.submit(sum, [3, 4]).result() == 7
+
+
+def test_running_workers_that_are_too_small_for_the_plan_are_told(caplog):
+    from distributed import LocalCluster
+
+    own = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "protocol": "tcp"}
+    with LocalCluster(**own, memory_limit="4GiB", dashboard_address=":0") as cluster:
+        for memory, told in (("2GiB", True), ("1GiB", False)):
+            caplog.clear()
+            with open_cluster(cluster.scheduler_address, memory=memory):
+                pass
+            messages = [record.message for record in caplog.records if record.name == "cryodask"]
+            assert len(messages) == told
+            if told:
+                assert "limited to 4.00 GiB and may need 6.50 GiB for tasks of 2.00 GiB (2 at" in messages[0]
+                assert "up to 1.17 GiB are safe, see --memory" in messages[0]
+
+
+def test_the_threads_of_a_worker_share_its_memory():
+    assert task_memory("2GiB", 4) == 2**29
+    assert task_memory("2GiB", None) == 2**31
 
 
 @pytest.mark.parametrize("where", ["tcp://127.0.0.1:1", "nowhere", "missing.json"])

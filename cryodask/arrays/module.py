@@ -27,3 +27,12 @@ def cuda_is_available() -> bool:
     except ImportError:
         return False
     return bool(cupy.cuda.is_available())
+
+
+def count_cuda_devices() -> int:
+    """Return how many CUDA devices this process sees and CuPy can use."""
+    if not cuda_is_available():
+        return 0
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceCount())

@@ -5,12 +5,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cryodask.cli.config_micrograph import (
+    check_micrograph,
+    convert_micrograph,
+    count_line,
+    init_micrograph,
+    is_micrograph_config,
+    show_micrograph,
+)
 from cryodask.cli.options import debug_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-JOBS = ("match-tomogram",)
+JOBS = ("match-tomogram", "match-micrograph")
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -60,6 +68,9 @@ def init(
     job: str, output: Path, no_defaults: bool, angles: Literal["list", "increments"], overwrite: bool
 ) -> None:
     """Write a parameter file for a JOB, to fill in; the format follows the suffix."""
+    if job == "match-micrograph":
+        init_micrograph(output, overwrite=overwrite)
+        return
     _write_template(output, no_defaults, angles, overwrite)
 
 
@@ -69,6 +80,14 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
+    if is_micrograph_config(file):
+        pairs = check_micrograph(file)
+        if as_json:
+            _echo_json(pairs)
+        else:
+            for pair in pairs:
+                click.echo(f"{file.name}: {count_line(pair)}")
+        return
     from cryodask.jobs.tomogram_matching.checks import check_supported
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -96,6 +115,17 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
+    shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
+    if as_json:
+        _echo_json(shown)
+        return
+    for values in shown:
+        for key, value in values.items():
+            click.echo(f"{key:<24} {_plain(value)}")
+        click.echo()
+
+
+def _show_tomograms(file: Path) -> list[dict[str, Any]]:
     from cryodask.errors import InputError
     from cryodask.jobs.tomogram_matching.inputs import load_inputs
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
@@ -109,13 +139,7 @@ def show(file: Path, as_json: bool) -> None:
         except InputError as error:
             click.echo(f"cryodask: note: no counts: {error}", err=True)
         shown.append(values)
-    if as_json:
-        _echo_json(shown)
-        return
-    for values in shown:
-        for key, value in values.items():
-            click.echo(f"{key:<24} {_plain(value)}")
-        click.echo()
+    return shown
 
 
 @config.command()
@@ -124,15 +148,20 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--to",
     "dialect",
-    type=click.Choice(["gapstop", "stopgap", "native"]),
+    type=click.Choice(["gapstop", "stopgap", "native", "leopard-em", "cryodask"]),
     help="By the suffix if unset: STAR is GAPSTOP's, YAML native.",
 )
 @overwrite_option
 @debug_option
 def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> None:
-    """Turn a GAPSTOP, STOPGAP or native parameter FILE into another of these."""
+    """Turn a GAPSTOP, STOPGAP, native or Leopard-EM parameter FILE into another dialect of its job."""
+    if is_micrograph_config(file):
+        convert_micrograph(file, output, dialect, overwrite=overwrite)
+        return
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
 
+    if dialect in ("leopard-em", "cryodask"):
+        raise click.UsageError(f"--to {dialect}: expected gapstop, stopgap or native for a tomogram")
     _check_suffix(output)
     dialect = dialect or ("native" if output.suffix.lower() in YAML else "gapstop")
     if (dialect == "native") != (output.suffix.lower() in YAML):

@@ -81,7 +81,7 @@ def _search(
 ) -> "tuple[Path, pd.DataFrame, Comparison]":
     """Simulate, match, pick and compare; return the result, the picks and how good they are."""
     from cryodask.cli.progress import shown_progress
-    from cryodask.cluster import parse_device, parse_memory
+    from cryodask.cluster import parse_device, task_memory
     from cryodask.io.particles import read_particles, write_particles
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
     from cryodask.jobs.tomogram_matching.planning import Resources
@@ -94,7 +94,7 @@ def _search(
     write_project(output, SIZES[size], seed=seed, overwrite=overwrite)
     rows = read_parameters(output / "params.yaml", overrides={"output": RESULTS})
     resources = Resources(
-        memory=float(parse_memory(options["memory"])), device=parse_device(options["device"])[0]
+        memory=task_memory(options["memory"], options["threads"]), device=parse_device(options["device"])[0]
     )
     _say(f"matching it with {output / 'ribosome.mrc'}")
     with shown_progress() as listen:

@@ -69,14 +69,14 @@ def match_tomogram(
 
     All rows are one queue of tasks. An interrupted run continues with --resume.
     """
-    from cryodask.cluster import parse_device, parse_memory
+    from cryodask.cluster import parse_device, task_memory
     from cryodask.jobs.tomogram_matching.planning import Resources
     from cryodask.jobs.tomogram_matching.runs import open_runs
 
     overrides = _overrides(settings, seed=seed, output=output, formats=formats)
     parameters = _read(params, rows, overrides, compat)
     resources = Resources(
-        float(parse_memory(memory)), ntiles, _lengths(tile_shape), angle_batch, parse_device(device)[0]
+        task_memory(memory, threads), ntiles, _lengths(tile_shape), angle_batch, parse_device(device)[0]
     )
     runs = open_runs(parameters, resources, resume=resume, overwrite=overwrite)
     if dry_run:

@@ -29,7 +29,8 @@ def cluster_options(command: F) -> F:
                 show_default=True,
                 metavar="SIZE",
                 callback=_memory,
-                help="Memory a worker; decides the size of tiles.",
+                help="Memory a worker, shared by its threads; decides the size of tiles. Its process may "
+                "take half as much again, and 0.5 GiB for Python.",
             ),
             click.option(
                 "--device",

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cryodask.cli.options import cluster_options, debug_option, json_option, overwrite_option
+from cryodask.cli.pick_micrographs import (
+    IMAGE_FORMATS,
+    MICROGRAPH_ONLY,
+    micrograph_options,
+    of_micrographs,
+    pick_micrographs,
+    refuse_options,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +44,12 @@ def _cluster_size(
 
 
 @click.command("pick")
-@click.argument("results", nargs=-1, required=True, metavar="RESULT.zarr|SCORES.mrc ...")
+@click.argument("results", nargs=-1, required=True, metavar="RESULT.zarr|SCORES.mrc|CONFIG.yaml ...")
 @click.option("-o", "--output", "--table", type=FILE, help="Particle table; its suffix sets the format.")
 @click.option(
-    "--format", "--export", "table_format", type=click.Choice(FORMATS), help="By the suffix if unset."
-)
+    "--format", "--export", "table_format", type=click.Choice([*FORMATS, *IMAGE_FORMATS]),
+    help="By the suffix if unset.",
+)  # fmt: skip
 @click.option("--angles", multiple=True, type=FILE, help="Angle map of a bare score map; one for each.")
 @click.option("--angle-list", type=FILE, help="Rotation list of bare maps.")
 @click.option("--order", type=click.Choice(["zxz", "zzx", "relion"]), default="zxz", show_default=True)
@@ -53,14 +62,16 @@ def _cluster_size(
 )
 @click.option("--voxel-size", type=float, help="Angstrom, for bare maps whose header has none.")
 @click.option(
-    "--score", "--metric", type=click.Choice(["score", "score_raw", "zscore"]), default="score",
-    show_default=True, help="Map that ranks peaks.",
+    "--score", "--metric", type=click.Choice(["score", "score_raw", "zscore", "local", "global", "pvalue"]),
+    default="score", help="What ranks peaks: score by default, zscore in micrographs.",
 )  # fmt: skip
 @click.option("--threshold", "--cutoff", type=float, help="Least score.")
 @click.option("--sigma", type=float, help="Standard deviations above the mean; 6 for bare maps.")
 @click.option("--false-positives", type=float, help="Noise peaks to expect; 1 if no rule is given.")
 @click.option("--triangle", is_flag=True, help="At the bend of the sorted scores.")
-@click.option("--fdr", type=float, help="False discovery rate, by decoys in the noise map.")
+@click.option(
+    "--fdr", type=float, help="False discovery rate, by decoys: the mirrored template, else the noise."
+)
 @click.option(
     "--independent", type=click.Choice(["all", "effective"]), default="all", show_default=True,
     help="Scores that --false-positives counts: effective needs the template.",
@@ -90,6 +101,7 @@ def _cluster_size(
 @click.option("--binning", type=float, help="Voxel over unbinned pixel; from the result if unset.")
 @click.option("--split-halves", is_flag=True, help="Half sets A and B in turn.")
 @click.option("--compare", "truth", type=FILE, metavar="TRUTH", help="Compare with this particle table.")
+@micrograph_options
 @overwrite_option
 @cluster_options
 @json_option
@@ -111,7 +123,15 @@ def pick(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn score maps into one particle table, and say how good it is where the truth is known."""
+    """Turn score maps into one particle table, and say how good it is where the truth is known.
+
+    Results of match-micrograph, or a match_template YAML whose maps are written, give a table of Leopard-EM.
+    """
+    context = click.get_current_context()
+    if of_micrographs(results):
+        pick_micrographs(context)
+        return
+    refuse_options(context, MICROGRAPH_ONLY, "for micrographs")
     from cryodask.errors import InputError
     from cryodask.io.files import require_exists, require_new
     from cryodask.io.particles import write_particles
@@ -125,6 +145,7 @@ def pick(
     outputs = _outputs(output, truth)
     for path in outputs.values():
         require_new(path, overwrite=overwrite)
+    options = {name: value for name, value in options.items() if name not in MICROGRAPH_ONLY}
     options["angles"] = options["angles"] or None
     where = {"where": cluster, "workers": workers, "threads": threads, "memory": memory, "device": device}
     table = _table(list(results), options, where)
@@ -139,12 +160,12 @@ def pick(
 
 def _table(results: list[str], options: dict[str, Any], where: dict[str, Any]) -> "pd.DataFrame":
     """Return the table of the results, made here unless several workers or a cluster are asked for."""
-    from cryodask.cluster import open_cluster, parse_device, parse_memory
+    from cryodask.cluster import open_cluster, parse_device, task_memory
     from cryodask.jobs.tomogram_matching.picks import TomogramPicks
     from cryodask.picking.pick import pick as pick_particles
 
     kind, _ = parse_device(where["device"])
-    job = TomogramPicks(kind, float(parse_memory(where["memory"])))
+    job = TomogramPicks(kind, task_memory(where["memory"], where["threads"]))
     alone = max(where["workers"] or 1, where["threads"] or 1) == 1
     if where["where"] == "local" and kind == "cpu" and alone:
         return pick_particles(results, job=job, **options)

@@ -15,7 +15,7 @@ import numpy as np
 
 from cryodask.errors import InputError
 from cryodask.io import mrc
-from cryodask.io.files import require_exists
+from cryodask.io.files import require_exists, written_whole
 
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".map", ".gz", ".bz2")
 HDF_SUFFIXES = (".hdf", ".h5", ".hdf5")
@@ -92,6 +92,34 @@ def read_stack_header(path: str | os.PathLike[str]) -> StackHeader:
     count, y, x = (1, *array.shape) if array.ndim == 2 else array.shape
     size = None if kind == "npy" else _zarr_pixel_size(path, array)
     return StackHeader(count, (y, x), size)
+
+
+def write_stack(
+    path: str | os.PathLike[str], images: np.ndarray, *, pixel_size: float, overwrite: bool = False
+) -> None:
+    """Write images (n, y, x), n at least 1, as an MRC stack of float32.
+
+    Parameters
+    ----------
+    path
+        The file; it has its name only when it is complete.
+    images
+        (n, y, x).
+    pixel_size
+        Angstrom.
+    overwrite
+        Replace an existing file.
+    """
+    import mrcfile
+
+    with (
+        written_whole(path, overwrite=overwrite) as temporary,
+        mrcfile.new(temporary, overwrite=True) as file,
+    ):
+        file.set_data(np.asarray(images, np.float32))
+        file.set_image_stack()
+        file.voxel_size = pixel_size
+        file.add_label("Written by cryodask")
 
 
 def read_images(path: str | os.PathLike[str], numbers: Sequence[int] | np.ndarray) -> np.ndarray:

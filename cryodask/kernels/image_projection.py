@@ -28,13 +28,16 @@ class Projector:
     spectrum
         (m, m, m//2 + 1) complex64 from `template_spectrum`.
     axes
-        (n_p, n_o, 3, 2) float64 from `slice_axes`, one set a pixel size.
+        (n_p, rows, 3, 2) float64 from `slice_axes`, one set a pixel size, of orientations from `first` on.
     filters
         (n_p, n_d, n, n//2 + 1): CTF times the filters, real or complex.
     limit
         Longest frequency that any filter leaves, cycles per pixel.
     image_size
         (H, W) to scale projections as Leopard-EM 1.2 does; None for unit energy.
+    first, total
+        Number of the first orientation in `axes`, and of all orientations that ids count; by default those in
+        `axes` are all.
     """
 
     spectrum: Any
@@ -42,6 +45,8 @@ class Projector:
     filters: Any
     limit: float = 1.0
     image_size: tuple[int, int] | None = None
+    first: int = 0
+    total: int | None = None
 
     @property
     def box(self) -> int:
@@ -57,13 +62,13 @@ class Projector:
 
     @property
     def orientations(self) -> int:
-        """How many orientations there are."""
-        return int(self.axes.shape[1])
+        """How many orientations ids count."""
+        return int(self.axes.shape[1]) if self.total is None else self.total
 
     def templates(self, row: int) -> tuple[Any, np.ndarray]:
         """Return the templates of an orientation (n_d · n_p, n, n), defocus outermost, and their ids."""
         sizes, defoci = self.filters.shape[:2]
-        slices = extract_slices(self.spectrum, self.axes[:, row], self.box, limit=self.limit)
+        slices = extract_slices(self.spectrum, self.axes[:, row - self.first], self.box, limit=self.limit)
         images = project_centred(slices, self.centred_filters).reshape(-1, self.box, self.box)
         made = unit_energy(images) if self.image_size is None else leopard_energy(images, self.image_size)
         ids = (np.arange(sizes)[None, :] * defoci + np.arange(defoci)[:, None]) * self.orientations + row

@@ -114,6 +114,37 @@ def fill(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def where_greater(typingctx: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """Return, lane by lane, the value of one vector where a > b and of another elsewhere."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return lanes(lanes, lanes, lanes, lanes), codegen
+
+
+@intrinsic
+def larger(typingctx: Any, first: Any, second: Any) -> Any:
+    """Return the larger of two values in each lane, the second where either is NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
+def any_above(typingctx: Any, first: Any, second: Any) -> Any:
+    """Say whether the first value is above the second in any lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered(">", *args), ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return types.boolean(lanes, lanes), codegen
+
+
+@intrinsic
 def transpose(
     typingctx: Any, source: Any, start: Any, step: Any, target: Any, begin: Any, stride: Any
 ) -> Any:

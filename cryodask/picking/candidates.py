@@ -16,7 +16,7 @@ from cryodask.picking.sharpness import HALO, top_hat
 from cryodask.picking.subvoxel import parabola_offset
 from cryodask.picking.thresholds import Threshold, raw_name, source_name
 
-VALUE_MAPS = ("score", "score_raw", "zscore", "noise", "margin")
+VALUE_MAPS = ("score", "score_raw", "zscore", "noise", "decoy", "margin")
 OFFSETS = ("dz", "dy", "dx")
 
 
@@ -146,6 +146,9 @@ class PeakSearch:
                 allowed &= inside.reshape([-1 if a == axis else 1 for a in range(3)])
         if mask is not None:
             allowed &= read_here(mask.isel(dict(zip("zyx", outer, strict=True)))) > 0.5
+        if "coarse_to_fine" in self.dataset.attrs:
+            # elsewhere no fine row was scored
+            allowed &= block["rescored"] != 0
         if "class_id" in self.dataset and self.dataset.sizes["template"] > 1:
             allowed &= block["class_id"] == self.template
         if self.selection.sharpness is not None:

@@ -27,7 +27,7 @@ class PickOptions:
     ----------
     threshold, sigma, false_positives, triangle, fdr
         At most one: the score itself; standard deviations above the mean; expected number of noise peaks;
-        the bend of the sorted scores; false discovery rate, told from decoy peaks in the noise map.
+        the bend of the sorted scores; false discovery rate, told from decoy peaks.
     score
         Map that ranks peaks: score, score_raw or zscore.
     min_distance

@@ -14,7 +14,13 @@ import xarray as xr
 from cryodask.errors import InputError
 from cryodask.io.angles import Order
 from cryodask.picking.candidates import Selection
-from cryodask.picking.discovery import decoy_maps, discovery_threshold, floor_threshold, q_values
+from cryodask.picking.discovery import (
+    class_q_values,
+    decoy_name,
+    decoy_scales,
+    discovery_threshold,
+    floor_threshold,
+)
 from cryodask.picking.exclusion import greedy_peaks
 from cryodask.picking.finder import PeakFinder
 from cryodask.picking.maps import MapSource
@@ -196,20 +202,21 @@ def _accepted(candidates: pd.DataFrame, distance: float, score: str) -> pd.DataF
 def _discovered(finder: PeakFinder, distance: float, rate: float) -> tuple[Threshold, pd.DataFrame]:
     """Return the peaks within a false discovery rate, and their least score.
 
-    Scores and noise compete, at a voxel and within the distance: the flank of a particle makes neither a
-    false peak nor a decoy.
+    Scores and decoys compete, at a voxel and within the distance: the flank of a particle makes neither a
+    false peak nor a decoy. Several templates compete in their own sigma, and each has its own decoys.
     """
-    decoy_maps(finder.dataset)
+    decoy, scales = decoy_name(finder.dataset), decoy_scales(finder.dataset)
     floor = floor_threshold(finder.dataset)
-    both = (finder.candidates(floor, floor.name, decoys=d).assign(decoy=d) for d in (False, True))
+    both = (finder.candidates(floor, floor.name, decoys=d).assign(is_decoy=d) for d in (False, True))
     candidates = pd.concat(both, ignore_index=True)
-    winners = candidates[candidates["score_raw"] > candidates["noise"]]
-    accepted = _accepted(winners, distance, floor.name)
-    peaks, decoys = accepted[~accepted["decoy"]], accepted[accepted["decoy"]]
-    scores = peaks[floor.name].to_numpy(float)
-    q = q_values(scores, decoys[floor.name].to_numpy(float))
-    threshold = discovery_threshold(scores, q, rate, finder.dataset.sizes["template"])
-    return threshold, peaks.drop(columns="decoy").assign(qvalue=q)[np.asarray(q <= rate)]
+    winners = candidates[candidates["score_raw"] > candidates[decoy]]
+    strength = winners["score_raw"] / scales[winners["template"].to_numpy(int)]
+    accepted = _accepted(winners.assign(strength=strength), distance, "strength")
+    peaks, decoys = accepted[~accepted["is_decoy"]], accepted[accepted["is_decoy"]]
+    q = class_q_values(peaks, decoys)
+    threshold = discovery_threshold(peaks, q, rate, finder.dataset.sizes["template"])
+    kept = peaks.drop(columns=["is_decoy", "strength"]).assign(qvalue=q)[np.asarray(q <= rate)]
+    return threshold, kept.sort_values("score_raw", ascending=False, kind="stable")
 
 
 def _limited(peaks: pd.DataFrame, options: PickOptions) -> pd.DataFrame:

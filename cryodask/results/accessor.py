@@ -1,7 +1,8 @@
 """The `.cryo` accessor of xarray datasets."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -9,6 +10,9 @@ import xarray as xr
 from cryodask.errors import InputError
 from cryodask.io.files import is_url
 from cryodask.io.remote import open_dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLAN = "cryodask_plan"  # key of a lazy dataset's encoding under which the job keeps what stores it
 
@@ -60,6 +64,44 @@ class CryoAccessor:
             raise InputError("only a lazy dataset as a job returned it can be stored; use to_zarr for others")
         return plan.store(self._dataset, path, resume=resume, overwrite=overwrite, **options)
 
+    def montage(self) -> "Figure":
+        """Draw the classes of a classification side by side, in order of similarity."""
+        from cryodask.results.montage import montage
+
+        if "working_average" not in self._dataset:
+            raise InputError("montage: expected the result of a classification")
+        name = "class_average" if "class_average" in self._dataset else "working_average"
+        order = self._dataset["order"].values.argsort()
+        labels = [f"{k + 1}: {self._dataset['size'].values[k]}" for k in order]
+        return montage(self._dataset[name].values[order], labels)
+
+    def to_leopard_em(self) -> dict[str, Any]:
+        """Return the maps of a micrograph match under the names of Leopard-EM's core function.
+
+        Returns
+        -------
+        dict
+            Arrays (y, x) and counts: `mip`, `scaled_mip`, `best_phi`, `best_global_index`,
+            `correlation_variance` (the standard deviation, as there), ...
+        """
+        from cryodask.results.leopard_em import leopard_em_maps
+
+        return leopard_em_maps(self._dataset)
+
+    def write_mrc(self, paths: Mapping[str, str | Path]) -> None:
+        """Write maps of a micrograph match as MRC files with pixel size and origin.
+
+        Parameters
+        ----------
+        paths
+            Files by the keys of Leopard-EM's configuration: `mip_path`, `scaled_mip_path`,
+            `correlation_average_path`, `correlation_variance_path`, `orientation_psi_path`,
+            `orientation_theta_path`, `orientation_phi_path`, `relative_defocus_path`.
+        """
+        from cryodask.results.leopard_em import write_maps
+
+        write_maps(self._dataset, paths)
+
     def pick(self, **options: Any) -> pd.DataFrame:
         """Return the particle table; options are those of `cryodask.pick`."""
         from cryodask.picking.pick import pick
@@ -73,7 +115,7 @@ def open_result(path: str | Path) -> xr.Dataset:
     Parameters
     ----------
     path
-        A ``.zarr`` store written by cryodask, or its address.
+        A ``.zarr`` store written by cryodask, a folder with one named ``result.zarr``, or an address.
 
     Raises
     ------
@@ -81,7 +123,17 @@ def open_result(path: str | Path) -> xr.Dataset:
         Where there is none, or its address is not reached in three tries.
     """
     if is_url(path):
-        return open_dataset(str(path))
+        return _complete(open_dataset(str(path)))
     if not Path(path).is_dir():
         raise InputError(f"{path}: no such result")
-    return xr.open_zarr(path, consolidated=False)
+    inner = Path(path) / "result.zarr"
+    return _complete(xr.open_zarr(inner if inner.is_dir() else path, consolidated=False))
+
+
+def _complete(dataset: xr.Dataset) -> xr.Dataset:
+    """Add what is looked up when it is read."""
+    if dataset.attrs.get("job") != "match-micrograph":
+        return dataset
+    from cryodask.results.orientation_maps import with_best_angles
+
+    return with_best_angles(dataset)

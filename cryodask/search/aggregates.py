@@ -58,16 +58,38 @@ class Maximum:
         return self.merge(state, {"value": value, "id": found})
 
     def merge(self, first: State, second: State) -> State:
-        """Keep the larger value, at equal values the lower id."""
+        """Keep the larger value, at equal values the lower id, with all that goes with it."""
         xp = array_module(first["value"])
         higher = second["value"] > first["value"]
         tie = (second["value"] == first["value"]) & (second["id"] < first["id"])
         take = higher | tie
-        return {key: xp.where(take, second[key], first[key]) for key in ("value", "id")}
+        return {key: xp.where(take, second[key], first[key]) for key in first}
 
     def finalize(self, state: State) -> dict[str, Any]:
         """Return `value` and `id`."""
         return dict(state)
+
+
+@dataclass(frozen=True)
+class CarryingMaximum(Maximum):
+    """The largest score and its id, and what its hypothesis found besides, each a float32 array.
+
+    Parameters
+    ----------
+    carried
+        Names of the arrays that go with the winner; a kernel that folds scores itself fills them.
+    """
+
+    carried: tuple[str, ...] = ()
+
+    def empty(self, shape: tuple[int, ...], xp: ModuleType = np) -> State:
+        """Return value -inf, no id and NaN everywhere."""
+        besides = {name: xp.full(shape, np.nan, xp.float32) for name in self.carried}
+        return super().empty(shape, xp) | besides
+
+    def update(self, state: State, scores: Any, ids: Any) -> State:
+        """Refuse plain scores, which carry nothing."""
+        raise NotImplementedError("scores alone carry nothing; merge a state that the kernel has folded")
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,55 @@ class Moments:
         mean = state["sum"] / count
         variance = xp.maximum(state["square_sum"] / count - mean**2, 0.0)
         return {"mean": mean, "std": xp.sqrt(variance)}
+
+
+@dataclass(frozen=True)
+class ExactMoments:
+    """Mean and standard deviation from integer sums, which any order of merges leaves the same bits.
+
+    A kernel adds the scores; `update` is for tests and for kernels that have none of their own.
+
+    Parameters
+    ----------
+    scale, square_scale
+        A score s counts as round(s · scale), its square as round(s² · square_scale).
+    """
+
+    scale: float = 2.0**24
+    square_scale: float = 2.0**20
+
+    def empty(self, shape: tuple[int, ...], xp: ModuleType = np) -> State:
+        """Return sums of zero."""
+        return {
+            "sum": xp.zeros(shape, xp.int64),
+            "square_sum": xp.zeros(shape, xp.int64),
+            "count": xp.zeros((), xp.int64),
+        }
+
+    def update(self, state: State, scores: Any, ids: Any) -> State:
+        """Fold in scores (hypothesis, ...)."""
+        xp = array_module(scores)
+        scores = scores.astype(xp.float64)
+        new = {
+            "sum": xp.rint(scores * self.scale).astype(xp.int64).sum(axis=0),
+            "square_sum": xp.rint(scores**2 * self.square_scale).astype(xp.int64).sum(axis=0),
+            "count": xp.asarray(len(scores), dtype=xp.int64),
+        }
+        return self.merge(state, new)
+
+    def merge(self, first: State, second: State) -> State:
+        """Add the sums."""
+        return {key: first[key] + second[key] for key in ("sum", "square_sum", "count")}
+
+    def finalize(self, state: State) -> dict[str, Any]:
+        """Return `sum` and `square_sum` of the scores, their `mean` and `std`, float64."""
+        xp = array_module(state["sum"])
+        total = state["sum"].astype(xp.float64) / self.scale
+        square = state["square_sum"].astype(xp.float64) / self.square_scale
+        count = xp.maximum(state["count"], 1)
+        mean = total / count
+        std = xp.sqrt(xp.maximum(square / count - mean**2, 0.0))
+        return {"sum": total, "square_sum": square, "mean": mean, "std": std}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_workers_find_the_same_particles(result, tmp_path, words):
     ("words", "message"),
     [
         (["--threshold", "1", "--sigma", "3"], "choose one of --threshold, --sigma, --false-positives"),
-        (["--fdr", "0.05"], "--fdr needs the noise map for its decoys"),
+        (["--fdr", "0.05"], "--fdr needs a map of decoys"),
         (["--top-hat", "--threshold", "0.1"], "--top-hat 50: no Gaussian fits the noise"),
         (["--top-hat", "4"], "--top-hat 4: expected 8 bins or more"),
         (["--refine", "both"], "--refine both needs the parameters of the search"),

@@ -7,6 +7,7 @@ import yaml
 
 import cryodask as cd
 from cryodask.io.volume import write_volume
+from cryodask.jobs.tomogram_matching.independence import independent_scores
 
 from .conftest import BOX, VOXEL, particle
 
@@ -139,3 +140,33 @@ def test_classes_are_not_taken_from_scores_that_lack_their_mean_noise(matched, r
     assert "class_by = score: does not go with subtract, use zscore" in error
     path.write_text(yaml.safe_dump(row))
     assert cd.match_tomogram(cd.read_parameters(path)[0]).attrs["class_by"] == "zscore"
+
+
+def test_each_template_counts_its_own_independent_scores(matched):
+    folder, _, results = matched
+    both = independent_scores(results["both"])
+    alone = [independent_scores(results[name])[0] for name in ("ribosome", "barrel")]
+    np.testing.assert_allclose(both, alone, rtol=0.02)  # its box is larger, and other pairs may be drawn
+    made = results["both"].n_voxels.values * results["both"].n_rotations.values
+    assert (both < made / 10).all()
+    options = {"false_positives": 1, "score": "score_raw", "min_distance": 80.0}
+    lower = cd.pick(folder / "both" / "tomogram.zarr", independent="effective", **options)
+    higher = cd.pick(folder / "both" / "tomogram.zarr", **options)
+    for less, more in zip(lower.attrs["thresholds"], higher.attrs["thresholds"], strict=True):
+        assert less < more
+    assert len(set(lower.attrs["thresholds"])) == 2
+
+
+def test_orientations_are_refined_with_the_template_of_each_class(matched):
+    folder, places, results = matched
+    least = 0.95 * min(float(results["both"].score_raw[1][place]) for place in places)
+    options = {"score": "score_raw", "threshold": least, "min_distance": 80.0, "refine": "both"}
+    table = cd.pick(folder / "both" / "tomogram.zarr", **options)
+    barrels = cd.pick(folder / "barrel" / "tomogram.zarr", **options)
+    assert set(table["class"]) == {1, 2}
+    assert (table["score_raw"] >= table["score_grid"] - 1e-6).all()
+    assert (table["score_raw"] > table["score_grid"]).any()
+    for found in table[table["class"] == 2].itertuples():
+        apart = np.linalg.norm(barrels[["z", "y", "x"]] - [found.z, found.y, found.x], axis=1)
+        assert apart.min() < 0.2
+        assert found.score_raw == pytest.approx(barrels["score_raw"].iloc[int(apart.argmin())], abs=2e-3)

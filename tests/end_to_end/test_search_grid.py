@@ -56,6 +56,7 @@ CASES = {
     "axial": {"mask_kind": "axial"},
     "wrap": {"boundary": "wrap"},
     "whiten": {"whiten": True},
+    "decoy": {"decoy": "mirror", "noise_correction": "none"},
     "half": {"search_grid": 0.5},
     "product": {"normalization": "product", "noise_correction": "none"},
 }
@@ -204,6 +205,5 @@ def test_dry_run_and_info_name_the_grid(project, run_cli):
         run_cli("match-tomogram", params, "--dry-run", "--json", "--set", "search_grid=full")[1]
     )[0]
     assert (plan["search_factor"], full["search_factor"]) == (0.75, 1.0)
-    assert plan["core_seconds"] < 0.8 * full["core_seconds"]
     assert not (project.folder / "dry").exists()
     assert "search_grid" in run_cli("config", "show", params)[1]

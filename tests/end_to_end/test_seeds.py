@@ -8,6 +8,7 @@ import pytest
 
 import cryodask as cd
 from cryodask.io.particles import write_particles
+from cryodask.jobs.tomogram_matching.independence import independent_scores
 
 from .conftest import STEP, VOXEL
 
@@ -44,6 +45,16 @@ def test_particles_near_seeds_are_found_with_less_work(project, seeds, matched, 
     apart = table[["z", "y", "x"]].to_numpy()[:, None] - np.array([at[:3] for at in project.planted])
     assert len(table) == 18
     assert (np.abs(apart).max(axis=2).min(axis=0) <= 1).all()
+
+
+def test_refinement_and_independent_scores_know_the_seeds(project):
+    path = project.folder / "near" / "tomogram.zarr"
+    options = {"threshold": 0.3, "min_distance": 100.0, "max_particles": 3}
+    refined = cd.pick(path, refine="both", **options)
+    assert (refined["score_raw"] >= refined["score_grid"] - 1e-6).all()
+    near = cd.open_result(path).load()
+    independent = independent_scores(near)[0]
+    assert 10 < independent < float(near.n_scores[0]) / 10
 
 
 def test_a_threshold_that_no_score_can_reach_is_told(project, run_cli):

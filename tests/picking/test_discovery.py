@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,3 +79,32 @@ def test_noise_of_several_copies_is_no_decoy(noisy):
     noisy.attrs["parameters"] = json.dumps({"noise_copies": 4})
     with pytest.raises(InputError, match="needs the noise of one copy, the result has the mean of 4"):
         pick(noisy, fdr=0.05)
+
+
+def test_each_class_is_held_against_its_own_decoys_in_its_own_scale(make_noisy):
+    """The second template scores half as high; its particles would drown in the first one's decoys."""
+    first = make_noisy(11)
+    half = np.concatenate([first.score_raw.values, 0.5 * make_noisy(12).score_raw.values])
+    rng = np.random.default_rng(13)
+    decoy = rng.normal(0, 0.08, half.shape).astype(np.float32) * np.array([1, 0.5])[:, None, None, None]
+    decoy[0, ::6, ::11, ::12] = 0.6  # of the first template alone, above all particles of the second
+    index = np.zeros(first.score.shape[1:], np.int16)
+    index[SHAPE[0] // 2 :] = 1  # half of the places are of each class
+    maps = first.orientation.dims
+    both = xr.Dataset(
+        {
+            "score": (maps, half),
+            "score_raw": (maps, half),
+            "decoy": (maps, decoy.astype(np.float32)),
+            "orientation": (maps, np.concatenate([first.orientation.values] * 2)),
+            "class_id": (maps[1:], index),
+            "valid": first.valid,
+            "euler": (("template", "row", "axis"), np.concatenate([first.euler.values] * 2)),
+            "sigma": ("template", [0.08, 0.04]),
+        },
+        attrs=first.attrs | {"template_names": ["whole", "half"]},
+    )
+    table = pick(both, fdr=0.1)
+    assert (table.loc[table["class"] == 2, "score_raw"] > 0.4).sum() == 12
+    low, high = table.attrs["thresholds"][1], table.attrs["thresholds"][0]
+    assert low < 0.5 < 0.6 < high

@@ -182,7 +182,7 @@ def test_no_peak_gives_an_empty_table_with_all_columns(make_result):
             "choose one of --threshold, --sigma, --false-positives, --triangle, --fdr",
         ),
         ({"threshold": 0.0, "triangle": True}, "choose one of --threshold, "),
-        ({"fdr": 0.05}, "--fdr needs the noise map for its decoys; match with noise_correction"),
+        ({"fdr": 0.05}, "--fdr needs a map of decoys; match with decoy: mirror"),
         ({"fdr": 1.5}, "--fdr 1.5: expected a number above 0 and below 1"),
         ({"fdr": 0.1, "score": "zscore"}, "--score zscore cannot rank with it"),
         ({"fdr": 0.1, "cluster_size": 2}, "--cluster-size counts voxels above a threshold"),

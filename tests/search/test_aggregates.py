@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryodask.search.aggregates import NO_ID, Histogram, Maximum, Moments, empty_states, update_states
+from cryodask.search.aggregates import (
+    NO_ID,
+    ExactMoments,
+    Histogram,
+    Maximum,
+    Moments,
+    empty_states,
+    update_states,
+)
 from cryodask.search.aggregates import merge_states as merge
 
 AGGREGATES = {"score": Maximum(), "moments": Moments(), "histogram": Histogram(-1.0, 1.0, 7)}
@@ -110,3 +118,42 @@ def test_update_and_merge_leave_their_arguments_alone():
     merge(AGGREGATES, first, second)
     update_states(AGGREGATES, first, 3 * scores, ids + 6)
     assert_same_bits(first, before)
+
+
+def test_exact_moments_hold_over_twenty_million_additions():
+    """Blocks of 24 scores, 0.3 with unit noise: plain float32 sums would be 2 % off."""
+    rng = np.random.default_rng(0)
+    moments = ExactMoments()
+    blocks, positions, times = 4096, 8, 204
+    sums = np.zeros((2, positions), np.int64)
+    total, square, count = np.zeros(positions), np.zeros(positions), 0
+    scores = (0.3 + rng.standard_normal((blocks, 24, positions))).astype(np.float32)
+    first = scores.sum(axis=1, dtype=np.float32).astype(np.float64)
+    second = np.square(scores).sum(axis=1, dtype=np.float32).astype(np.float64)
+    exact = scores.astype(np.float64)
+    for _ in range(times):
+        sums[0] += np.rint(first * moments.scale).astype(np.int64).sum(axis=0)
+        sums[1] += np.rint(second * moments.square_scale).astype(np.int64).sum(axis=0)
+        total += exact.sum(axis=(0, 1))
+        square += (exact**2).sum(axis=(0, 1))
+        count += blocks * 24
+    assert count > 20_000_000
+    found = moments.finalize({"sum": sums[0], "square_sum": sums[1], "count": np.asarray(count)})
+    np.testing.assert_allclose(found["std"], np.sqrt(square / count - (total / count) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(found["mean"], total / count, rtol=1e-6)
+
+
+def test_exact_moments_do_not_depend_on_the_order_of_merges():
+    rng = np.random.default_rng(1)
+    moments = ExactMoments()
+    states = [
+        moments.update(moments.empty((5,)), rng.standard_normal((n, 5)).astype(np.float32), np.arange(n))
+        for n in (3, 8, 1, 13)
+    ]
+    forward = backward = moments.empty((5,))
+    for state in states:
+        forward = moments.merge(forward, state)
+    for state in reversed(states):
+        backward = moments.merge(state, backward)
+    for name in ("sum", "square_sum", "count"):
+        np.testing.assert_array_equal(forward[name], backward[name])

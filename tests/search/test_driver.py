@@ -285,23 +285,24 @@ def test_tasks_in_flight_are_bounded_for_any_number_of_runs_and_tiles(slots, mos
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(1800)
 def test_200_tomograms_at_3_degrees_are_driven_through_a_window():
     tiles = TilePlan((500, 1000, 1000), (250, 334, 334), (1,) * 3, (300, 384, 384), (2, 3, 3), range(18))
     runs = [
         PlannedRun(Run(n, NoWork(576_000), NoStore()), tiles, 240, lambda: None, lambda: None, str(n))
         for n in range(200)
     ]
-    executor, waiting, traced = InlineExecutor(), [0], []
+    most = 300_000
+    executor, waiting, resident = InlineExecutor(most), [0], []
 
     def listen(progress: Progress):
         waiting[0] = max(waiting[0], executor.submitted - progress.tasks)
-        if progress.tasks in (10_000, 1_000_000):
-            traced.append(psutil.Process().memory_info().rss)
+        if progress.tasks in (most // 3, most - 20_000):
+            resident.append(psutil.Process().memory_info().rss)
 
-    assert drive(runs, executor, slots=10**6, listen=listen).tasks > 200 * 18 * 2400
+    with pytest.raises(KeyboardInterrupt):
+        drive(runs, executor, slots=10**6, listen=listen)
     assert waiting[0] <= MOST_TASKS
-    assert traced[1] < traced[0] + 16 * 2**20
+    assert resident[1] < resident[0] + 4 * 2**20
 
 
 def test_memory_of_the_client_does_not_grow_with_the_number_of_tiles():

@@ -68,7 +68,6 @@ class OwnOptions(Block):
     seed: Annotated[int, Field(ge=0)] = 0
     assume_symmetry: bool = False
     zernike_radius: Literal["corner", "inverse_angstrom"] = "corner"
-    defocus_hand: Literal[1, -1] = 1
     compat: Compat | None = None
     name: str | None = None
     template_name: str | None = None
@@ -148,6 +147,29 @@ class MatchConfig(Block):
         from cryodask.jobs.yaml_file import read_mapping
 
         return cls.from_mapping(read_mapping(path), source=Source(Path(path).name))
+
+    def run(self, output: str | Path | None = None, *, resume: bool = False, overwrite: bool = False) -> Path:
+        """Search, store the result and write its maps, on the active Dask cluster or on threads.
+
+        Parameters
+        ----------
+        output
+            The result, ending in ``.zarr``; beside the maps by default.
+        resume, overwrite
+            Continue an unfinished result; replace one of that name.
+
+        Returns
+        -------
+        pathlib.Path
+            The result, for `cryodask.open_result`.
+        """
+        from cryodask.jobs.micrograph_matching.planning import Resources
+        from cryodask.jobs.micrograph_matching.runs import execute, open_runs
+
+        resources = Resources(batch=self.cryodask.orientation_batch_size)
+        target = None if output is None else Path(output)
+        runs = open_runs([self], resources, output=target, resume=resume, overwrite=overwrite)
+        return execute(runs, resources=resources)[0]
 
     @property
     def source(self) -> Source:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryodask.jobs.tomogram_matching.row_source import RowSource
-from cryodask.jobs.tomogram_matching.settings import Settings, is_unset
+from cryodask.jobs.tomogram_matching.settings import is_unset
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cryodask")
 
 INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "resolution")
-
-# What this release does not do yet: the native key, and the value at which it is off.
-NOT_YET: dict[str, Any] = {
-    "decoy": "none",
-}
 
 
 def prefer_list(mapping: dict[str, Any], source: RowSource) -> None:
@@ -68,14 +63,15 @@ def _check_strategy(parameters: "MatchParameters") -> None:
     refused = {
         "noise_correction": parameters.noise_correction != "none",
         "decoy": parameters.decoy != "none",
+        "search_grid": parameters.search_grid != "auto",
         "orientations": parameters.orientations is not None,
         "templates": len(parameters.templates) > 1,
-        "search_grid": parameters.search_grid != "auto",
     }
     for key, is_given in refused.items():
         if is_given:
-            text = f"does not go with {source.label(key)}"
-            raise source.wrong("strategy", parameters.strategy, text)
+            value = getattr(parameters, key)
+            other = source.label(key) + (f" = {value}" if isinstance(value, str | float) else "")
+            raise source.wrong("strategy", parameters.strategy, f"does not go with {other}")
 
 
 def _check_orientations(parameters: "MatchParameters") -> None:
@@ -86,12 +82,6 @@ def _check_orientations(parameters: "MatchParameters") -> None:
     if prior.cone is None and prior.inplane_range is None and prior.reach is None:
         text = "restricts nothing without cone, inplane_range or reach"
         raise source.wrong("orientations.near", prior.near, text)
-    if parameters.strategy != "exhaustive":
-        raise source.wrong("strategy", parameters.strategy, "does not go with orientations in this release")
-    if not isinstance(parameters.search_grid, str):
-        raise source.wrong(
-            "search_grid", f"{parameters.search_grid:g}", "does not go with orientations in this release"
-        )
 
 
 def _check_filters(parameters: "MatchParameters") -> None:
@@ -175,20 +165,15 @@ def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None
 
 
 def check_supported(rows: Iterable["MatchParameters"]) -> None:
-    """Refuse by name what this release does not do yet.
+    """Refuse what needs several templates where there is one.
 
     Raises
     ------
     InputError
-        Naming the first such field and the value that switches it off.
+        Naming the field.
     """
     for parameters in rows:
         source = parameters.source
-        for key, off in NOT_YET.items():
-            value = getattr(parameters, key)
-            if value != off:
-                shown = value.model_dump_json(exclude_none=True) if isinstance(value, Settings) else value
-                raise source.wrong(key, shown, f"not available in this release, expected {off}")
         if parameters.class_by is not None and not parameters.templates:
             raise source.wrong("class_by", parameters.class_by, "needs several templates")
 

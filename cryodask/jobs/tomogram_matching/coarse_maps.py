@@ -130,9 +130,9 @@ class CoarseMaps:
         template
             Number of the template.
         copy
-            Number of its noise template, -1 for the template itself.
+            Number of a template beside it, noise or mirrored; -1 for the template itself.
         """
-        rows = self.around("orientation", template) if copy < 0 else self.around("noise_row", template, copy)
+        rows = self.around("orientation", template) if copy < 0 else self.around("beside_row", template, copy)
         peaks = self.peaks()
         near = _neighbourhoods(rows, peaks.places)
         windows = np.repeat(np.arange(len(near)), near.shape[1])

@@ -62,10 +62,10 @@ class CoarseSearch:
         ]
         if self.search.moments:
             found += [Variable(name, "float32", 0.0, template) for name in ("score_mean", "score_std")]
-        if self.search.noise_copies:
-            copies = (*template, ("copy", self.search.noise_copies))
-            found.append(Variable("noise", "float32", 0.0, copies))
-            found.append(Variable("noise_row", "uint32", int(NO_ID), copies))
+        if self.search.beside:
+            copies = (*template, ("copy", self.search.beside))
+            found.append(Variable("beside", "float32", 0.0, copies))
+            found.append(Variable("beside_row", "uint32", int(NO_ID), copies))
         return tuple(found)
 
     def prepare(self) -> None:
@@ -122,10 +122,10 @@ def _maps(
     if part.moments:
         moments = Moments().finalize(states["moments"] | ({} if counts is None else {"count": counts}))
         found |= {"score_mean": kept(moments["mean"]), "score_std": kept(moments["std"])}
-    if part.noise_copies:
-        noise = [states[f"noise_{copy}"] for copy in range(part.noise_copies)]
-        found["noise"] = np.stack([kept(state["value"]) for state in noise])
-        found["noise_row"] = np.stack([np.where(searched, state["id"], NO_ID) for state in noise])
+    if part.beside:
+        beside = [states[name] for name in part.names_beside]
+        found["beside"] = np.stack([kept(state["value"]) for state in beside])
+        found["beside_row"] = np.stack([np.where(searched, state["id"], NO_ID) for state in beside])
     return found
 
 

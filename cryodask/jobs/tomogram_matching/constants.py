@@ -25,7 +25,8 @@ class Tables:
     matrices
         (row, 3, 3) rotations in (x, y, z), template to data.
     templates
-        (copy, z, y, x) interpolation coefficients: the template, then its noise templates.
+        (copy, z, y, x) interpolation coefficients: the template, its noise templates, its mirror
+        image.
     mask, mask_coefficients
         (z, y, x) the mask, and its interpolation coefficients.
     template_filters

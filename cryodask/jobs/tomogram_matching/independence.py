@@ -10,12 +10,15 @@ import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.jobs.tomogram_matching.constants import Tables
+from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.noise_spectrum import whitening_from
 from cryodask.jobs.tomogram_matching.planning import Resources, make_problem, make_tables
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.reopening import reopened_inputs
 from cryodask.kernels.rotation import rotate_mask
 from cryodask.kernels.template import normalization_mask, prepare_rotation
+from cryodask.optics.whitening import Whitening
+from cryodask.picking.thresholds import scores_made
 
 PAIRS = 256
 PAIR_STREAM = 11
@@ -42,20 +45,44 @@ def independent_scores(dataset: xr.Dataset) -> np.ndarray:
     if inputs.parameters.whiten and "whitening" not in dataset.attrs:
         raise InputError("--independent effective: needs the whitening that a stored result holds")
     # No task will run, so no folder is needed.
-    problem = make_problem(inputs, Path(), Resources(device="cpu")).parts[0]
-    tables = make_tables(inputs, problem)
+    problem = make_problem(inputs, Path(), Resources(device="cpu"))
     whitening = whitening_from(json.loads(dataset.attrs["whitening"])) if inputs.parameters.whiten else None
+    made, searched = scores_made(dataset), dataset["n_voxels"].values
+    return np.array(
+        [
+            _independent(each, part, whitening, int(voxels), float(scores))
+            for each, part, voxels, scores in zip(inputs.every, problem.parts, searched, made, strict=True)
+        ]
+    )
+
+
+def _independent(
+    inputs: MatchInputs, problem: TomogramProblem, whitening: Whitening | None, voxels: int, made: float
+) -> float:
+    """Return as how many the scores of one template count."""
+    tables = make_tables(inputs, problem)
     middle = problem.template_filter(tables, len(problem.cells) // 2, whitening)
     tables = replace(tables, template_filters=middle)
-    count = len(tables.matrices)
-    voxels = float(dataset["n_voxels"].values[0]) / squared_autocorrelation(weights(problem, tables, 0))
-    if count == 1:
-        return np.array([voxels])
+    independent = voxels / squared_autocorrelation(weights(problem, tables, 0))
+    rows = made / max(voxels, 1)
+    if rows <= 1:
+        return independent
     sequence = np.random.SeedSequence([inputs.parameters.seed, PAIR_STREAM])
     generator = np.random.Generator(np.random.Philox(sequence))
-    pairs = [generator.choice(count, 2, replace=False) for _ in range(PAIRS)]
+    pairs = [_pair(inputs, problem, tables, generator) for _ in range(PAIRS)]
     squared = [_correlation(*(weights(problem, tables, row) for row in pair)) ** 2 for pair in pairs]
-    return np.array([voxels * count / (1 + (count - 1) * float(np.mean(squared)))])
+    return independent * rows / (1 + (rows - 1) * float(np.mean(squared)))
+
+
+def _pair(
+    inputs: MatchInputs, problem: TomogramProblem, tables: Tables, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw two rotations that one voxel is scored with: of the list, or of a seed."""
+    rows = np.arange(len(tables.matrices))
+    if problem.near is not None and inputs.seeds is not None:
+        seed = inputs.seeds.matrices[[int(generator.integers(len(inputs.seeds)))]]
+        rows = rows[problem.near.allowed(tables.matrices, seed)[:, 0]]
+    return generator.choice(rows, 2, replace=len(rows) < 2)
 
 
 def weights(problem: TomogramProblem, tables: Tables, row: int) -> np.ndarray:

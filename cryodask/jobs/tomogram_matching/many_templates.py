@@ -61,6 +61,11 @@ class ManyTemplates:
         return self.parts[0].noise_copies
 
     @property
+    def beside(self) -> int:
+        """Templates scored beside each template."""
+        return self.parts[0].beside
+
+    @property
     def noise_correction(self) -> Literal["none", "ratio", "subtract"]:
         """How scores are corrected."""
         return self.parts[0].noise_correction

@@ -105,7 +105,7 @@ class MatchRun:
             spectra += self.first.scratch_bytes
         if len(self.search_plan.tiles) >= SPLIT_BELOW:
             return spectra
-        states = 8 * (1 + self.problem.noise_copies) + 16 * self.problem.moments
+        states = 8 * (1 + self.problem.beside) + 16 * self.problem.moments
         return spectra + PARTIALS * states * float(np.prod(self.search_plan.core))
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cryodask.errors import InputError
+from cryodask.jobs.tomogram_matching.project_rows import rows_of_project
 from cryodask.jobs.tomogram_matching.row_source import RowSource
 from cryodask.jobs.yaml_file import read_yaml
 
@@ -32,13 +33,26 @@ REPLACED: dict[str, tuple[str, ...]] = {
 def read_rows(path: Path, overrides: Mapping[str, Any]) -> list[Callable[[], Row]]:
     """Return a reader for every row of a YAML file: its native mapping, defaults and source.
 
+    A mapping whose tilts list a project stands for a row of each tomogram; see `rows_of_project`.
+
     Raises
     ------
     InputError
         If the file is no YAML, has no rows, or a row is no mapping.
     """
-    rows = load(path)
-    return [partial(_read_row, path, row, mapping, overrides) for row, mapping in enumerate(rows)]
+    rows = [
+        row
+        for number, mapping in enumerate(load(path))
+        for row in _project(path, number, _overridden(mapping, overrides))
+    ]
+    return [partial(_read_row, path, number, native) for number, native in enumerate(rows)]
+
+
+def _project(path: Path, number: int, native: dict[str, Any]) -> list[dict[str, Any]]:
+    folder = path.parent.absolute()
+    if isinstance(native.get("root"), str):
+        folder = folder / native["root"]
+    return rows_of_project(native, folder, RowSource(file=path.name, row=number, dialect="native"))
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -53,13 +67,17 @@ def load(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_row(path: Path, row: int, mapping: dict[str, Any], overrides: Mapping[str, Any]) -> Row:
-    source = RowSource(file=path.name, row=row, dialect="native")
+def _overridden(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     native = dict(mapping)
     for key, value in overrides.items():
         for other in REPLACED.get(key, ()):
             set_key(native, other, None)
         set_key(native, key, parse_value(value))
+    return native
+
+
+def _read_row(path: Path, row: int, native: dict[str, Any]) -> Row:
+    source = RowSource(file=path.name, row=row, dialect="native")
     refuse_unfilled(native, source)
     folder = path.parent.absolute()
     if isinstance(native.get("root"), str):

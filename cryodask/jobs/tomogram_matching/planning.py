@@ -18,6 +18,7 @@ from cryodask.jobs.tomogram_matching.area import SearchArea, Selection, write_se
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
+from cryodask.jobs.tomogram_matching.mirror import check_handed, mirrored
 from cryodask.jobs.tomogram_matching.preparation import TomogramFilter
 from cryodask.jobs.tomogram_matching.problem import GROUP, LEAST_FOR_ZSCORE, TomogramProblem
 from cryodask.jobs.tomogram_matching.seeding import near_seeds, needed_share, write_seeds
@@ -93,6 +94,7 @@ def _template_problem(
     inputs: MatchInputs, number: int, folder: Path, resources: Resources
 ) -> TomogramProblem:
     parameters, particle = inputs.parameters, inputs.particle
+    check_handed(inputs)
     wrap = parameters.boundary == "wrap"
     margin = 0 if wrap else -(-particle.box // 2)
     copies = parameters.noise_copies if parameters.noise_correction != "none" else 0
@@ -134,6 +136,7 @@ def _template_problem(
         ),
         number=number,
         near=near_seeds(inputs),
+        decoy=parameters.decoy == "mirror",
     )
 
 
@@ -207,7 +210,7 @@ def has_constants(problem: MatchProblem) -> bool:
 
 
 def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
-    """Return the tables of a match: rotations, template, noise templates, mask and template filters."""
+    """Return the tables of a match: rotations, template and those beside it, mask and template filters."""
     particle = inputs.particle
     volumes = template_volumes(inputs, problem)
     return Tables(
@@ -222,10 +225,11 @@ def make_tables(inputs: MatchInputs, problem: TomogramProblem) -> Tables:
 
 
 def template_volumes(inputs: MatchInputs, problem: TomogramProblem) -> list[np.ndarray]:
-    """Return the template and its noise templates, each (z, y, x)."""
+    """Return the template, its noise templates and, as a decoy, its mirror image, each (z, y, x)."""
     template, seed = inputs.particle.template, inputs.parameters.seed
     copies = range(problem.noise_copies)
-    return [template, *(noise_template(template, seed, problem.number, copy) for copy in copies)]
+    volumes = [template, *(noise_template(template, seed, problem.number, copy) for copy in copies)]
+    return [*volumes, mirrored(template)] if problem.decoy else volumes
 
 
 def noise_template(template: np.ndarray, seed: int, number: int, copy: int) -> np.ndarray:
@@ -263,13 +267,13 @@ def _template_working_set(problem: TomogramProblem, block: Sequence[int], tile: 
         box=problem.box,
         mask_kind=problem.mask_kind,
         moments=problem.moments,
-        noise_copies=problem.noise_copies,
+        noise_copies=problem.beside,
     )
 
 
 def rough_seconds(problem: MatchProblem, block: tuple[int, ...]) -> float:
     """Return roughly the CPU seconds of one rotation on one tile: to size tasks, not to tell users."""
-    transforms = max(TRANSFORMS[part.mask_kind] for part in problem.parts) + problem.noise_copies
+    transforms = max(TRANSFORMS[part.mask_kind] for part in problem.parts) + problem.beside
     return ROUGH_COST * float(np.prod(block)) * transforms
 
 

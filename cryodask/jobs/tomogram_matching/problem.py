@@ -47,6 +47,8 @@ class TomogramProblem:
         What the mask saves: nothing, the statistics of a direction, or all statistics.
     noise_copies
         Noise templates, 0 for none.
+    decoy
+        Whether the mirrored template is searched too.
     cells
         Where the defocus, and so the template filter, is one.
     number
@@ -74,6 +76,18 @@ class TomogramProblem:
     tomogram_filter: TomogramFilter = field(compare=False)
     number: int = 0
     near: NearSeeds | None = None
+    decoy: bool = False
+
+    @property
+    def beside(self) -> int:
+        """How many templates are scored beside the target: noise templates, then its mirror image."""
+        return len(self.names_beside)
+
+    @property
+    def names_beside(self) -> list[str]:
+        """The names of their states, in order."""
+        names = [f"noise_{copy}" for copy in range(self.noise_copies)]
+        return [*names, "decoy"] if self.decoy else names
 
     @property
     def parts(self) -> tuple["TomogramProblem", ...]:
@@ -91,6 +105,7 @@ class TomogramProblem:
         found: dict[str, Aggregate] = {"score": Maximum()}
         if self.moments:
             found["moments"] = Moments()
+        found |= {"decoy": Maximum()} if self.decoy else {}
         return found | {f"noise_{copy}": Maximum() for copy in range(self.noise_copies)}
 
     @property
@@ -98,10 +113,14 @@ class TomogramProblem:
         """The maps of section 5.2 of the result that this search makes."""
         names = ["score", "score_raw"]
         names += ["noise"] if self.noise_copies else []
+        names += ["decoy"] if self.decoy else []
         names += ["score_mean", "score_std"] if self.moments else []
         names += ["zscore"] if self.has_zscore else []
         template = (("template", 1),)
-        maps = [Variable(name, "float32", 0.0, template, (("units", "1"),)) for name in names]
+        said = {"decoy": (("long_name", "largest raw score of the mirrored template"),)}
+        maps = [
+            Variable(name, "float32", 0.0, template, (("units", "1"), *said.get(name, ()))) for name in names
+        ]
         rows = (("long_name", "row of the rotation list"), ("not_searched", str(int(NO_ID))))
         inside = (("long_name", "mask support inside the tomogram"),)
         return (
@@ -181,7 +200,7 @@ class TomogramProblem:
         xp = array_module(device_block)
         states = [
             kernel.empty_state((z, y, x), moments=self.moments and copy == 0, xp=xp)
-            for copy in range(1 + self.noise_copies)
+            for copy in range(1 + self.beside)
         ]
         fold = {"spherical": self._fold_spherical, "axial": self._fold_axial, "general": self._fold_general}
         fold[self.mask_kind](spectra, self.rotated(tables, xp, seeds), rows, states)
@@ -234,8 +253,10 @@ class TomogramProblem:
         states: list[kernel.State],
     ) -> None:
         for some in _groups(rows):
-            masks = [rotated.mask(row) for row in some]
             for copy, state in enumerate(states):
+                is_mirrored = self.decoy and copy == self.beside
+                if copy == 0 or is_mirrored:
+                    masks = [rotated.mask(row, mirrored=is_mirrored) for row in some]
                 templates, counts = rotated.templates(copy, some, masks)
                 kernel.correlate_general(
                     spectra,
@@ -264,7 +285,9 @@ class TomogramProblem:
         if self.moments:
             sums = {key: host[0][key] for key in ("sum", "square_sum")}
             found["moments"] = sums | {"count": np.asarray(count, np.int64)}
-        for copy, state in enumerate(host[1:]):
+        if self.decoy:
+            found["decoy"] = {key: host[-1][key] for key in ("value", "id")}
+        for copy, state in enumerate(host[1 : 1 + self.noise_copies]):
             found[f"noise_{copy}"] = {key: state[key] for key in ("value", "id")}
         return found
 
@@ -288,6 +311,8 @@ class TomogramProblem:
             maps["noise"] = self._noise(states, searched)
             maps["score"] = corrected(raw, maps["noise"], self.noise_correction) * searched
             summary["noise_sum"] = float(maps["noise"].sum(dtype=np.float64))
+        if self.decoy:
+            maps["decoy"] = np.where(searched, states["decoy"]["value"], np.float32(0))
         if self.moments:
             summary["square_sum"] = float(states["moments"]["square_sum"][searched].sum())
             maps |= self._moment_maps(states, searched, raw)

@@ -1,9 +1,7 @@
 """Pyramids of the maps of a result, so that OME-Zarr viewers open it at any magnification."""
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import zarr
@@ -18,7 +16,6 @@ from cryodask.io.ome_zarr import (
     shard_shape,
     thinned,
 )
-from cryodask.search.store import write_json
 
 FOLDER = "pyramid"
 CHUNK = 64  # the coarsest level fits into one chunk
@@ -79,20 +76,3 @@ def _levels(group: zarr.Group, name: str) -> list[Any]:
 def count_levels(shape: Sequence[int]) -> int:
     """Return how many times a map is halved until it fits into one chunk."""
     return max(-(-max(shape) // CHUNK) - 1, 0).bit_length()
-
-
-def consolidate(path: str) -> None:
-    """Copy the metadata of all arrays into that of the root.
-
-    One request then tells all of them, also where folders cannot be listed (https). Zarr's own function would
-    take up what belongs to the run and is removed.
-    """
-    root = Path(path)
-    patterns = ("*/zarr.json", f"{FOLDER}/*/zarr.json", f"{FOLDER}/*/*/zarr.json")
-    found = [file for pattern in patterns for file in sorted(root.glob(pattern))]
-    nodes = {file.parent.relative_to(root).as_posix(): file for file in found}
-    nodes.pop("run", None)
-    metadata = {name: json.loads(file.read_text()) for name, file in nodes.items()}
-    whole = json.loads((root / "zarr.json").read_text())
-    whole["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
-    write_json(root / "zarr.json", whole)

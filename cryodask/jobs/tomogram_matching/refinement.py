@@ -135,7 +135,6 @@ def refine(
         Where an input of the search cannot be read as it was.
     """
     inputs = reopened_inputs(dataset, f"--refine {'both' if position else 'orientation'}")
-    step = angular_step(inputs)
     starts = _starts(dataset, peaks)
     scratch = dask.config.get("temporary-directory", None)
     with tempfile.TemporaryDirectory(prefix="cryodask-", dir=scratch) as name:
@@ -143,9 +142,18 @@ def refine(
         if starts:
             write_constants(inputs, problem, search_area(inputs))
             problem.prepare()
-        search = LocalSearch(replace(problem.parts[0], near=None), step, position)
-        poses = list(map(search, starts) if executor is None else executor.map(search, starts))
+        searches = [
+            LocalSearch(replace(part, near=None), angular_step(each), position)
+            for each, part in zip(inputs.every, problem.parts, strict=True)
+        ]
+        chosen = [searches[template] for template in peaks["template"]]
+        found = map(_poses, chosen, starts) if executor is None else executor.map(_poses, chosen, starts)
+        poses = list(found)
     return _refined(peaks, poses, json.loads(dataset.attrs["parameters"])["noise_correction"])
+
+
+def _poses(search: LocalSearch, start: Pose) -> Pose:
+    return search(start)
 
 
 def angular_step(inputs: MatchInputs) -> float:

@@ -99,11 +99,11 @@ class Rescoring:
         self, part: TomogramProblem, tile: Tile, maps: CoarseMaps, states: States, rescored: np.ndarray
     ) -> None:
         """Replace what was interpolated inside the windows by exact scores."""
-        names = ["score", *(f"noise_{copy}" for copy in range(part.noise_copies))]
+        names = ["score", *part.names_beside]
         for name in names:
             states[name]["value"][rescored] = -np.inf
             states[name]["id"][rescored] = NO_ID
-        requests = [maps.requests(part.number, copy) for copy in range(-1, part.noise_copies)]
+        requests = [maps.requests(part.number, copy) for copy in range(-1, part.beside)]
         score_pieces(part, tile, requests, [states[name] for name in names])
         for name in names:
             unscored = states[name]["id"] == NO_ID
@@ -130,8 +130,8 @@ def interpolated(part: TomogramProblem, maps: CoarseMaps) -> States:
         }
 
     states: States = {"score": best("score_raw", "orientation")}
-    for copy in range(part.noise_copies):
-        states[f"noise_{copy}"] = best("noise", "noise_row", copy)
+    for copy, name in enumerate(part.names_beside):
+        states[name] = best("beside", "beside_row", copy)
     if part.moments:
         count = np.asarray(part.hypotheses if part.near is None else part.count_rows(maps.tile), np.int64)
         mean = maps.linear("score_mean", part.number).astype(np.float64)
@@ -152,7 +152,7 @@ def score_pieces(
     tile
         Positions on the full grid.
     requests
-        Rows and windows, of the template and of each noise template.
+        Rows and windows, of the template and of each one beside it.
     states
         `value` and `id` of each, changed in place.
     """
@@ -179,4 +179,4 @@ def score_pieces(
         seeds = None if part.near is None else tile_seeds(part.folder, piece)
         scorer = WindowScorer(block, first, part.rotated(own, seeds=seeds), part.mask_kind)
         for copy, (request, state) in enumerate(zip(inside, states, strict=True)):
-            scorer.score(copy, request, state)
+            scorer.score(copy, request, state, mirrored=part.decoy and copy == part.beside)

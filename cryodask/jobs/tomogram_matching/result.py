@@ -13,12 +13,13 @@ import cryodask
 from cryodask.errors import InputError
 from cryodask.io.angles import write_angle_list
 from cryodask.io.volume import write_volume
+from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.tomogram_matching import constants, weighting
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import ManyTemplates, MatchProblem
 from cryodask.jobs.tomogram_matching.planning import input_files
-from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate
+from cryodask.jobs.tomogram_matching.pyramids import FOLDER, add_pyramids
 from cryodask.search.aggregates import NO_ID
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
@@ -177,7 +178,7 @@ def finish_store(
         dataset.attrs["whitening"] = json.dumps(constants.read_prepared(problem.folder)["whitening"])
     dataset.attrs["ome"] = add_pyramids(path, names, inputs.voxel_size, inputs.origin)
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
-    consolidate(path)
+    consolidate(path, (f"{FOLDER}/*", f"{FOLDER}/*/*"))
 
 
 def _totals(summaries: Iterable[Summary]) -> Summary:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cryodask.jobs.tomogram_matching import mirror
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.seeding import NearSeeds, TileSeeds
 from cryodask.kernels.rotation import Interpolation, rotate_mask
@@ -46,9 +47,10 @@ class RotatedTemplates:
         """Return the mask of every rotation, for one that does not change under rotation."""
         return normalization_mask(self.xp.asarray(self.tables.mask), self.normalization)
 
-    def mask(self, row: int) -> Any:
-        """Return the mask in the frame of one rotation."""
-        rotated = rotate_mask(self.mask_coefficients, self.tables.matrices[row])
+    def mask(self, row: int, *, mirrored: bool = False) -> Any:
+        """Return the mask, or that of the mirrored template, in the frame of one rotation."""
+        mask = mirror.mirrored(self.mask_coefficients) if mirrored else self.mask_coefficients
+        rotated = rotate_mask(mask, self.tables.matrices[row])
         return normalization_mask(rotated, self.normalization)
 
     def direction_mask(self, row: int) -> Any:

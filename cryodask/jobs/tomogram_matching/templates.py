@@ -76,6 +76,7 @@ NATIVE_FIELDS: tuple[tuple[str, str, str], ...] = (
     ("dose", "none", "exposure filter: none, grant or bfactor"),
     ("ctf", "none", "CTF filter: none, amplitude (phase-flipped tomogram) or signed"),
     ("noise_correction", "none", "none, ratio or subtract: compare with templates of random phases"),
+    ("decoy", "none", "mirror: the mirrored template too, for pick --fdr; doubles the cost"),
     ("noise_copies", "1", "such templates, 1 to 16"),
     ("normalization", "weighted", "weighted, support (cryoCAT) or product (STOPGAP)"),
     ("interpolation", "cubic", "of the rotated template: cubic or linear"),

@@ -66,10 +66,10 @@ class WindowScorer:
     ) -> None:
         self.block, self.first, self.rotated = WindowBlock(block), np.asarray(first), rotated
         self.mask = rotated.fixed_mask() if mask_kind == "spherical" else None
-        self.mask_of = rotated.direction_mask if mask_kind == "axial" else rotated.mask
+        self.mask_kind = mask_kind
 
-    def score(self, copy: int, requests: Requests, state: State) -> np.ndarray:
-        """Fold the scores of a template (copy 0) or noise template into a state, as the search would.
+    def score(self, copy: int, requests: Requests, state: State, *, mirrored: bool = False) -> np.ndarray:
+        """Fold the scores of a template (copy 0) or one beside it into a state, as the search would.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class WindowScorer:
         starts, extents = requests.starts - self.first, requests.stops - requests.starts
         norms = self._fixed_norms(starts, extents) if self.mask is not None else None
         for row, windows in requests.by_row():
-            mask = self.mask if self.mask is not None else self.mask_of(row)
+            mask = self.mask if self.mask is not None else self._mask(row, mirrored)
             templates, counts = self.rotated.templates(copy, np.array([row]), [mask])
             some = starts[windows], extents[windows]
             scores = self.block.sums(templates[0], *some)
@@ -94,6 +94,11 @@ class WindowScorer:
         found = np.empty(len(requests.rows), np.float32)
         found[np.lexsort((requests.windows, requests.rows))] = best
         return found
+
+    def _mask(self, row: int, mirrored: bool) -> np.ndarray:
+        if self.mask_kind == "axial":
+            return np.asarray(self.rotated.direction_mask(row))
+        return np.asarray(self.rotated.mask(row, mirrored=mirrored))
 
     def _fixed_norms(self, starts: np.ndarray, extents: np.ndarray) -> list[np.ndarray]:
         """Return 1/√(N·A - B²) of every window, flat; 0 where a position cannot be scored."""

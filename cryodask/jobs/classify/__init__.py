@@ -1,0 +1,1 @@
+"""2D classification of particle stacks with validated classes."""

@@ -1,0 +1,183 @@
+"""One generation: the best of independent runs consolidated without noise, and what the tests leave of it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryodask.jobs.classify.acceptance import Reason, Rule, Thresholds, reasons
+from cryodask.jobs.classify.evidence import (
+    JunkThreshold,
+    junk_threshold,
+    left_out_scores,
+    margins,
+    ridden_scores,
+)
+from cryodask.jobs.classify.model import STILL
+from cryodask.jobs.classify.passes import Classes, Population, pass_offsets, run_pass
+from cryodask.jobs.classify.poses import Poses
+from cryodask.jobs.classify.reproducibility import Agreement, agreement
+from cryodask.jobs.classify.run import RunSettings
+from cryodask.jobs.classify.spread import Spread, class_spreads, similarities
+from cryodask.jobs.classify.stability import Stability, StabilitySettings, class_stability
+
+CONSOLIDATION = 4  # passes
+
+
+@dataclass(frozen=True)
+class Tests:
+    """What decides the tests of a generation.
+
+    Parameters
+    ----------
+    junk_rate : float
+    margin, agreement : float
+    rule : str
+    stability : StabilitySettings
+    """
+
+    junk_rate: float
+    margin: float
+    agreement: float
+    rule: Rule
+    stability: StabilitySettings
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A generation after its tests, of the images that are not noise; K' classes.
+
+    Parameters
+    ----------
+    indices : (n,) int
+        The images.
+    classes : Classes
+    score, margin : (n,) float32
+    stability : Stability
+    agreement : Agreement
+    spreads : list of Spread
+    reason : (n,) uint8
+    junk : JunkThreshold
+    chosen : int
+        The run it was made of, from 0.
+    """
+
+    indices: np.ndarray
+    classes: Classes
+    score: np.ndarray
+    margin: np.ndarray
+    stability: Stability
+    agreement: Agreement
+    spreads: list[Spread]
+    reason: np.ndarray
+    junk: JunkThreshold
+    chosen: int
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The chosen run's verdict on noise, of all images of a generation.
+
+    Parameters
+    ----------
+    score : (n,) float32
+        Without the image itself.
+    junk : JunkThreshold
+    """
+
+    score: np.ndarray
+    junk: JunkThreshold
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Rows of the images that are not noise."""
+        return np.flatnonzero(self.score >= self.junk.value)
+
+
+def screen(
+    population: Population, chosen: Classes, decoys: Population, settings: RunSettings, rate: float
+) -> Screened:
+    """Tell noise from particles by the chosen run."""
+    score = left_out_scores(population, chosen)
+    return Screened(score, junk_threshold(ridden_scores(decoys, chosen.averages, settings.offsets), rate))
+
+
+def consolidated(
+    population: Population, chosen: Classes, settings: RunSettings, whole: int
+) -> Classes | None:
+    """Return passes over references with enough members, noise left out; None if no reference is left.
+
+    Small references go by halves, the smallest first, with a pass between: the two halves of a view that a
+    run cut in two would otherwise go both, and their images into classes of other views.
+
+    Parameters
+    ----------
+    population : Population
+        The images that are not noise.
+    chosen : Classes
+        The chosen run, of these images.
+    whole : int
+        Images of the generation, noise included; the capacity of a class stays that of the generation.
+    """
+    classes, number = chosen, 0
+    generous = math.ceil((1 + settings.slack) * whole / settings.classes)
+
+    def after_pass(classes: Classes, offsets: np.ndarray) -> Classes:
+        capacity = max(generous, math.ceil(len(population.indices) / classes.count))
+        return run_pass(population, classes, offsets=offsets, capacity=capacity, number=number)
+
+    while len(small := np.flatnonzero(classes.sizes < settings.least)):
+        smallest = small[np.argsort(classes.sizes[small], kind="stable")][: math.ceil(len(small) / 2)]
+        kept = np.setdiff1d(np.arange(classes.count), smallest)
+        if not len(kept):
+            return None
+        classes = after_pass(Classes(classes.poses, classes.averages[kept], classes.prices[kept]), STILL)
+    for number in range(CONSOLIDATION):
+        classes = after_pass(classes, pass_offsets(settings.offsets, number, CONSOLIDATION - 1))
+    return classes
+
+
+def apply_tests(
+    population: Population,
+    classes: Classes,
+    witnesses: list[Classes],
+    decoys: Population,
+    settings: RunSettings,
+    tests: Tests,
+    chosen: int,
+    tell: Callable[[str], None],
+) -> Tested:
+    """Apply every test to consolidated classes."""
+    tell("junk")
+    score = left_out_scores(population, classes)
+    junk = junk_threshold(ridden_scores(decoys, classes.averages, settings.offsets), tests.junk_rate)
+    tell("stability")
+    stability = class_stability(population, classes, tests.stability)
+    tell("agreement")
+    found = agreement(population, classes, witnesses)
+    assert classes.shortlist is not None
+    alike = similarities(population, classes.averages, settings.offsets)
+    margin = margins(classes.shortlist, classes.poses.label, alike)
+    limits = Thresholds(
+        junk.value,
+        tests.stability.threshold,
+        tests.margin,
+        tests.agreement,
+        tests.rule,
+        settings.least,
+    )
+    reason = reasons(classes.poses.label, score, margin, stability, found, limits)
+    spreads = class_spreads(population, classes)
+    return Tested(population.indices, classes, score, margin, stability, found, spreads, reason, junk, chosen)
+
+
+def restricted(classes: Classes, rows: np.ndarray) -> Classes:
+    """Return the classes of some of the images."""
+    return Classes(classes.poses[rows], classes.averages, classes.prices)
+
+
+def accepted_poses(found: Tested) -> Poses:
+    """Return the poses of a tested generation; the class is -1 where an image is not accounted for."""
+    poses = found.classes.poses
+    return poses.replaced(label=np.where(found.reason == Reason.ACCOUNTED, poses.label, -1).astype(np.int32))

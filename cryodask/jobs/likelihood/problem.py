@@ -1,0 +1,265 @@
+"""The search that the engine runs: positions are images, hypotheses are the templates of all structures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryodask.geometry.polar import displacement_phases
+from cryodask.geometry.views import Views
+from cryodask.jobs.likelihood.images import ImagePreparation
+from cryodask.jobs.likelihood.posterior import finish_tile, variables
+from cryodask.jobs.likelihood.structures import Structure
+from cryodask.jobs.likelihood.templates import TemplateMaker
+from cryodask.kernels.polar_fused import FusedBlock, can_fuse, fold_template, fused_block, fused_operand
+from cryodask.kernels.polar_likelihood import (
+    ImageBlock,
+    TemplateFold,
+    TemplateSpectra,
+    fold_scores,
+    offset_basis,
+    pose_scores,
+    template_spectra,
+)
+from cryodask.search.aggregates import Aggregate, States, empty_states
+from cryodask.search.pair_aggregates import LargestOfGroup, Rows
+from cryodask.search.problem import Summary, Variable
+from cryodask.search.store import replacing
+from cryodask.search.tiles import Batch, Tile
+
+BASIS_IMAGES = 512  # whose CTFs span the offset basis
+BASIS_TOLERANCE = {"complex64": 2e-4, "complex128": 1e-8}
+# columns of the rows kept of a template: log sums with and without the prior, mean and square of P, maximum
+LOG_SUM, PLAIN, MEAN, SQUARE, LARGEST = range(5)
+
+
+@dataclass(frozen=True)
+class LikelihoodProblem:
+    """A likelihood job; small, its constants lie in a folder.
+
+    Parameters
+    ----------
+    folder
+        Constants: images, templates, offset basis.
+    images
+        Number of images.
+    preparation, maker
+        Make image blocks and templates.
+    structures, views
+        One of each structure.
+    displacements : (D, 2) angstrom
+    log_prior : (D,)
+        Of the displacements; -inf where a displacement takes part in maxima alone.
+    keep
+        Levels of aggregation.
+    by_posterior
+        Whether the best pose is the likeliest, else that of the largest correlation.
+    credible
+        Probability of the credible set.
+    is_raw
+        View weights enter as CryoLike d209d6b has them.
+    """
+
+    folder: str
+    images: int
+    preparation: ImagePreparation
+    maker: TemplateMaker
+    structures: tuple[Structure, ...]
+    views: tuple[Views, ...]
+    displacements: np.ndarray
+    log_prior: np.ndarray
+    keep: tuple[str, ...]
+    by_posterior: bool
+    credible: float
+    is_raw: bool
+    template_keys: tuple[str, ...]
+
+    @property
+    def rotations(self) -> int:
+        """In-plane rotations W."""
+        return self.maker.grid.rotations
+
+    @property
+    def needs_sums(self) -> bool:
+        """Whether the likelihood is integrated."""
+        return self.by_posterior or bool({"likelihood", "summary", "template"} & set(self.keep))
+
+    @property
+    def aggregates(self) -> dict[str, Aggregate]:
+        """The best pose of each structure, and rows of each template where they are needed."""
+        found: dict[str, Aggregate] = {"best": LargestOfGroup(len(self.structures))}
+        if self.needs_sums:
+            found["sums"] = Rows()
+        if "template" in self.keep:
+            found["template"] = Rows()
+        return found
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """First template of each structure among all, and their number at the end."""
+        return np.concatenate([[0], np.cumsum([len(views) for views in self.views])])
+
+    @property
+    def hypotheses(self) -> int:
+        """Templates of all structures."""
+        return int(self.offsets[-1])
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The arrays of the result."""
+        return variables(len(self.structures), max(map(len, self.views)), self.keep)
+
+    def prepare(self) -> None:
+        """Make the offset basis and the templates that are not there yet."""
+        folder = Path(self.folder)
+        self.basis()
+        for structure, views, key in zip(self.structures, self.views, self.template_keys, strict=True):
+            path = folder / f"templates-{key}.npy"
+            if not path.exists():
+                save_array(path, self.maker.templates(structure, views))
+
+    def basis(self) -> np.ndarray | None:
+        """Return the rows that span b C of the images, made once from evenly chosen images."""
+        if self.preparation.form.offset != "exact":
+            return None
+        path = Path(self.folder) / "offset_basis.npy"
+        if not path.exists():
+            half = self.rotations // 2
+            box = self.maker.grid.box_transform[:, :half]
+            chosen = np.unique(np.linspace(0, self.images - 1, BASIS_IMAGES).astype(int))
+            if not self.preparation.has_ctf:
+                chosen = chosen[:1]
+            rows = np.concatenate([self.preparation.contrast(i, i + 1) for i in chosen]) * box
+            made = offset_basis(rows, self.maker.grid.weights, BASIS_TOLERANCE[self.maker.dtype])
+            save_array(path, made.astype(np.zeros(0, self.maker.dtype).real.dtype))
+        return load_array(str(path))
+
+    @cached_property
+    def phases(self) -> np.ndarray:
+        """Displacement phases (D, n, W/2)."""
+        return displacement_phases(self.maker.grid, self.displacements, self.maker.box_length).astype(
+            self.maker.dtype
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "phases"}
+
+    def blocks(self, tile: Tile) -> list[ImageBlock]:
+        """Return the image blocks of a tile; the last tile's are kept, since its batches follow each
+        other."""
+        return _blocks(self.folder, tile.start[0], tile.stop[0], _Key(self))
+
+    def spectra(self, template: np.ndarray, rows: Any = slice(None)) -> TemplateSpectra:
+        """Return what the kernel needs of a template (n, W/2), for some displacements."""
+        form, grid = self.preparation.form, self.maker.grid
+        return template_spectra(template, self.phases[rows], grid.weights, form, self.basis())
+
+    def templates(self, structure: int) -> np.ndarray:
+        """Return the templates of a structure (S, n, W/2), mapped from their file."""
+        return load_array(str(Path(self.folder) / f"templates-{self.template_keys[structure]}.npy"))
+
+    def fold(self, tile: Tile, batch: Batch) -> States:
+        """Score a batch of templates on a tile's images."""
+        blocks = self.blocks(tile)
+        fused = self._fused(blocks)
+        states = empty_states(self.aggregates, tile.shape)
+        rows: list[np.ndarray] = []
+        poses: list[np.ndarray] = []
+        for structure, view in self._each(batch):
+            template = self.spectra(self.templates(structure)[view])
+            folds = self._fold(template, blocks, fused)
+            self._update_best(states, structure, view, folds)
+            if self.needs_sums:
+                rows.append(np.concatenate([_sums(fold) for fold in folds]))
+            if "template" in self.keep:
+                values = [np.stack([fold.correlation, fold.pose], axis=1, dtype=float) for fold in folds]
+                poses.append(np.concatenate(values))
+        if self.needs_sums:
+            states["sums"] = Rows().update({}, np.stack(rows), batch.start)
+        if "template" in self.keep:
+            states["template"] = Rows().update({}, np.stack(poses), batch.start)
+        return states
+
+    def finish(self, tile: Tile, states: States) -> tuple[dict[str, np.ndarray], Summary]:
+        """Turn the states of all templates into the result of a tile's images."""
+        return finish_tile(self, tile, states)
+
+    def _each(self, batch: Batch) -> Iterator[tuple[int, int]]:
+        offsets = self.offsets
+        for hypothesis in range(batch.start, batch.stop):
+            structure = int(np.searchsorted(offsets, hypothesis, side="right")) - 1
+            yield structure, hypothesis - int(offsets[structure])
+
+    def _fused(self, blocks: list[ImageBlock]) -> list[FusedBlock] | None:
+        if not can_fuse(self.rotations, np.dtype(self.maker.dtype)):
+            return None
+        return [fused_block(block) for block in blocks]
+
+    def _fold(
+        self, template: TemplateSpectra, blocks: list[ImageBlock], fused: list[FusedBlock] | None
+    ) -> list[TemplateFold]:
+        form = self.preparation.form
+        prior = self.log_prior if self.needs_sums else None
+        if fused is not None:
+            operand = fused_operand(template)
+            return [fold_template(block, template, operand, form, prior) for block in fused]
+        return [fold_scores(*pose_scores(block, template, form), prior) for block in blocks]
+
+    def _update_best(self, states: States, structure: int, view: int, folds: list[TemplateFold]) -> None:
+        if self.by_posterior:
+            value = np.concatenate([fold.reference for fold in folds])
+            value = value + np.log(self.views[structure].weight[view])
+            pose = np.concatenate([fold.likeliest for fold in folds])
+        else:
+            value = np.concatenate([fold.correlation for fold in folds]).astype(np.float64)
+            pose = np.concatenate([fold.pose for fold in folds])
+        size = len(self.displacements) * self.rotations
+        ids = pose.astype(np.uint64) + np.uint64(view * size)
+        state = states["best"]
+        merged = LargestOfGroup(1).merge(
+            {key: state[key][structure] for key in state}, {"value": value, "id": ids}
+        )
+        for key, array in merged.items():
+            state[key][structure] = array
+
+
+def _sums(fold: TemplateFold) -> np.ndarray:
+    """Return the five numbers kept of each image's template (m, 5)."""
+    reference = fold.reference
+    log_sum = reference + np.log(fold.weighted)
+    mean = reference + fold.first / fold.weighted
+    square = 2 * reference + np.log(fold.square)
+    return np.stack([log_sum, reference + np.log(fold.plain), mean, square, reference], axis=1)
+
+
+class _Key:
+    """Carries a problem through a cache that is keyed by folder and range."""
+
+    def __init__(self, problem: LikelihoodProblem) -> None:
+        self.problem = problem
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key)
+
+
+@lru_cache(maxsize=1)
+def _blocks(folder: str, start: int, stop: int, key: _Key) -> list[ImageBlock]:
+    return key.problem.preparation.blocks(start, stop, key.problem.basis())
+
+
+@lru_cache(maxsize=32)
+def load_array(path: str) -> np.ndarray:
+    """Map an array from its file, once a process."""
+    return np.load(path, mmap_mode="r")
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)

@@ -1,0 +1,163 @@
+"""Templates: central slices of a structure at its views, of norm 1, without the constant image."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryodask.errors import InputError
+from cryodask.geometry.polar import PolarGrid
+from cryodask.geometry.symmetry import axial_order, symmetry_group
+from cryodask.geometry.views import Views, healpix_views, ring_views
+from cryodask.jobs.likelihood.parameters import Atoms, Grid, Healpix, Step
+from cryodask.jobs.likelihood.structures import AtomModel, MapModel, Structure
+from cryodask.kernels.polar_transform import slices_of_atoms, slices_of_map
+
+LEAST_SYMMETRY = 0.8
+TESTED_VIEWS = 6
+
+
+@dataclass(frozen=True)
+class TemplateMaker:
+    """Makes the templates of structures on one grid.
+
+    Parameters
+    ----------
+    grid
+        Of the images.
+    box_length
+        L, angstrom.
+    atoms
+        How atoms become templates.
+    axes
+        ``relion``, or ``cryolike``: map arrays (z, y, x) are taken as (x, y, z).
+    dtype
+        "complex64" or "complex128".
+    """
+
+    grid: PolarGrid
+    box_length: float
+    atoms: Atoms
+    axes: str
+    dtype: str
+
+    def slices(self, model: AtomModel | MapModel, axes: np.ndarray) -> np.ndarray:
+        """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come."""
+        half = self.grid.rotations // 2
+        kx, ky = self.grid.kx[:, :half], self.grid.ky[:, :half]
+        dtype = np.dtype(self.dtype)
+        scale = 2 / self.box_length
+        if isinstance(model, MapModel):
+            volume = model.volume.T if self.axes == "cryolike" else model.volume
+            result = slices_of_map(volume, model.voxel_size * scale, axes, kx, ky, dtype)
+            origin, is_offset = np.pi / len(volume) * model.volume.sum(), self.atoms.template_offset != "none"
+        else:
+            factors = self._factors(model, self.grid.radii)
+            result = slices_of_atoms(model.positions * scale, factors, axes, kx, ky, dtype)
+            origin = self._factors(model, np.zeros(1)).sum()
+            gaussian = self.atoms.model.endswith("gaussian") and not model.element
+            is_offset = self.atoms.template_offset == "all" or (
+                self.atoms.template_offset == "gaussian" and gaussian
+            )
+        if is_offset:
+            result = result - (origin * np.sinc(2 * kx) * np.sinc(2 * ky)).astype(dtype)
+        return result
+
+    def templates(self, structure: Structure, views: Views, batch: int = 64) -> np.ndarray:
+        """Return the templates of a structure (S, n, W/2), of norm 1 on the whole circle.
+
+        Raises
+        ------
+        InputError
+            A structure without contrast within the resolution.
+        """
+        weights = 2 * self.grid.weights[:, None]
+        parts = []
+        for first in range(0, len(views), batch):
+            part = self.slices(structure.model, views.axes[first : first + batch])
+            norm = np.sqrt((np.abs(part.astype(np.complex128)) ** 2 * weights).sum(axis=(1, 2)))
+            if not (norm > 0).all():
+                raise InputError(f"{structure.name}: a template is zero; expected density inside the box")
+            parts.append(part / norm[:, None, None].astype(part.real.dtype))
+        return np.concatenate(parts)
+
+    def _factors(self, model: AtomModel, k: np.ndarray) -> np.ndarray:
+        """Return the form factor of each atom on shells k: (n, atoms)."""
+        if model.element:
+            return _scattering(model, 2 * k / self.box_length)
+        s = model.radius * (2 / self.box_length)
+        shape = self.atoms.weight == "shape"
+        if self.atoms.model.endswith("gaussian"):
+            amplitude = (2 * np.pi) ** -1.5 * s**-3 / len(s) if shape else model.weight
+            return amplitude * np.exp(-2 * np.pi**2 * (k[:, None] * s) ** 2)
+        u = 2 * np.pi * k[:, None] * s
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sphere = np.where(u < 1e-3, 1 - u * u / 10, 3 * (np.sin(u) - u * np.cos(u)) / u**3)
+        return sphere * (np.pi * s**3 / len(s) if shape else model.weight)
+
+    def key(self, structure: Structure, views: Views) -> str:
+        """Return a short hash of all that decides the templates, but for the file's content."""
+        text = json.dumps([structure.path, structure.name, self.box_length, self.axes, self.dtype])
+        parts = (text, repr(self.grid), self.atoms.model_dump_json(), views.axes.tobytes().hex())
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+def make_views(grid: Grid, factor: float, symmetry: str) -> Views:
+    """Return the views that a configuration asks for."""
+    chosen = grid.viewing_distance
+    if isinstance(chosen, Healpix):
+        if symmetry != "C1":
+            raise InputError("viewing_distance.healpix: expected symmetry C1")
+        return healpix_views(chosen.healpix)
+    if isinstance(chosen, Step):
+        return ring_views(math.radians(chosen.step), symmetry)
+    distance = float(chosen) if chosen is not None else min(1.0, max(0.02, 1 / (4 * math.pi * factor)))
+    return ring_views(distance, symmetry)
+
+
+def check_symmetry(maker: TemplateMaker, structure: Structure) -> None:
+    """Refuse a structure that does not have the symmetry it is said to have.
+
+    Raises
+    ------
+    InputError
+        "NAME: correlates 0.31 with its D2 average, limit 0.8".
+    """
+    if axial_order(structure.symmetry) == 1 and structure.symmetry.upper().startswith("C"):
+        return
+    views = ring_views(1.0)
+    axes = views.axes[:: max(1, len(views) // TESTED_VIEWS)]
+    own = maker.slices(structure.model, axes)
+    mates = [
+        maker.slices(structure.model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)
+    ]
+    mean = np.mean(mates, axis=0)
+    weights = maker.grid.weights[:, None]
+
+    def product(a: np.ndarray, b: np.ndarray) -> float:
+        return float((weights * (a.conj() * b).real).sum())
+
+    found = product(own, mean) / math.sqrt(product(own, own) * product(mean, mean))
+    if found < LEAST_SYMMETRY:
+        raise InputError(
+            f"{structure.name}: correlates {found:.2f} with its {structure.symmetry} average, "
+            f"limit {LEAST_SYMMETRY}"
+        )
+
+
+def _scattering(model: AtomModel, kappa: np.ndarray) -> np.ndarray:
+    """Return electron scattering factors with B factors and occupancy: sum a exp(-(b + B) kappa^2 / 4)."""
+    import gemmi
+
+    assert model.b_factor is not None
+    elements, place = np.unique(np.array(model.element), return_inverse=True)
+    square = (kappa / 2) ** 2
+    table = np.zeros((len(elements), len(kappa)))
+    for row, name in enumerate(elements):
+        coefficients = gemmi.Element(str(name)).c4322
+        for a, b in zip(coefficients.a, coefficients.b, strict=True):
+            table[row] += a * np.exp(-b * square)
+    decay = np.exp(-model.b_factor * square[:, None])
+    return table[place].T * decay * model.weight
