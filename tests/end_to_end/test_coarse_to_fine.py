@@ -16,7 +16,7 @@ from cryodask.jobs.tomogram_matching.menu import Offer, Rates, Work
 from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 from cryodask.picking.thresholds import false_positive_threshold
 
-STEP, SHAPE = 15.0, (74, 74, 106)
+STEP, SHAPE = 18.0, (74, 74, 74)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def search() -> Search:
 
 @pytest.fixture(scope="module")
 def planted(search: Search) -> Planted:
-    theta = false_positive_threshold(search.sigma(), np.prod(SHAPE) * 4608.0)
-    return make_planted(search, (2, 2, 3), np.linspace(1.1, 1.8, 12) * theta, seed=1)
+    theta = false_positive_threshold(search.sigma(), np.prod(SHAPE) * 2744.0)
+    return make_planted(search, (2, 2, 2), np.linspace(1.1, 1.8, 8) * theta, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def exhaustive(job: dict) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def cheapest() -> Iterator[None]:
-    """Take the cheapest first stage though so small a tomogram is searched as fast exhaustively."""
+    """Take the cheapest stage of the least step, though so small a tomogram is searched faster exhaustively."""
 
     def choose(offers: Sequence[Offer], work: Work, rates: Rates, measure: object) -> Offer:
-        return min(offers, key=lambda offer: offer.seconds(work, rates))
+        return min(offers, key=lambda offer: (offer.choice.step, offer.seconds(work, rates)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coarse_choice, "choose_offer", choose)
@@ -79,7 +79,7 @@ def test_it_picks_what_an_exhaustive_search_picks(
     chosen = json.loads(coarse.attrs["coarse_to_fine"])
     assert chosen["miss"] <= 0.01
     all_picks, picks = cd.pick(exhaustive, refine="none"), cd.pick(coarse, refine="none")
-    assert len(all_picks) >= 11
+    assert len(all_picks) >= 6
     key = ["z", "y", "x", "angle_row"]
     merged = all_picks.merge(picks, on=key, how="left", suffixes=("", "_coarse"))
     assert merged["score_coarse"].notna().all()
@@ -104,4 +104,4 @@ def test_a_particle_never_scores_more_than_in_an_exhaustive_search(
     more = coarse["score_raw"].values[0][inside] - exhaustive["score_raw"].values[0][inside]
     assert more.max() < 2e-5
     # most of what is rescored has its very best row
-    assert np.mean(more > -2e-5) > 0.5
+    assert np.mean(more > -2e-5) > 0.4
