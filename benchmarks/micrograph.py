@@ -3,11 +3,11 @@
     python benchmarks/micrograph.py --leopard-python /path/to/venv/bin/python
     python benchmarks/micrograph.py --stages
 
-The work is an image of 512 or 1024 pixels (noise of amplitude spectrum 1 + 3/(1 + (k/0.03)^2)), a template of 128
-voxels, 240 orientations and 3 defoci. Each program runs in a process of its own, on one thread; compilation
-and set-up do not count. Leopard-EM is called by its own inner function for the CPU, in batches of orientations,
-with its statistics as written and compiled. Without --leopard-python cryodask alone is timed. On a machine
-with a GPU, --gpu measures correlations per second there (4096 pixels, template of 512).
+The work is an image of 512 or 1024 pixels (noise of amplitude spectrum 1 + 3/(1 + (k/0.03)^2)), a template of
+128 voxels, 240 orientations and 3 defoci. Each program runs in a process of its own, on one thread;
+compilation and set-up do not count. Leopard-EM is called by its own inner function for the CPU, in batches of
+orientations, with its statistics as written and compiled. Without --leopard-python cryodask alone is timed.
+On a machine with a GPU, --gpu measures correlations per second there (4096 pixels, template of 512).
 """
 
 import argparse
@@ -176,7 +176,7 @@ def stages(size: int) -> None:
         template_spectrum(work["template"]), slice_axes(zyz_matrices(work["angles"]))[None], filters
     )
     search = image_search(image, box=BOX, valid=(size - BOX + 1,) * 2)
-    templates, ids = projector.templates(0)
+    templates, ids = projector.templates(0, 1)
 
     def timed(function, repeats: int = 60) -> float:
         function()
@@ -192,12 +192,12 @@ def stages(size: int) -> None:
         search.layout, search.scratch, search.halves, ids, search.state, search.counts
     )
     slices = timed(lambda: extract_slices(projector.spectrum, projector.axes[:, 0], BOX)) / len(DEFOCI)
-    whole = timed(lambda: projector.templates(0)) / len(DEFOCI)
+    whole = timed(lambda: projector.templates(0, 1)) / len(DEFOCI)
     moved = 4.0 * (2 * search.spectrum.size + 2 * search.halves[0].size + 8 * search.state.value.size)
     source = np.ones(int(moved // 8), np.float32)
     floor = timed(lambda: source.copy())
     print(
-        f"{size} px, ms of CPU a correlation: slice {slices:.3f}, rest of the projection {whole - slices:.3f}, "
+        f"{size} px, ms of CPU a correlation: slice {slices:.3f}, rest of projection {whole - slices:.3f}, "
     )
     print(
         f"  forward, product, inverse y {timed(half):.3f}, inverse x and update {timed(fold) / len(ids):.3f}"

@@ -22,6 +22,7 @@ import numpy as np
 
 VOXELS = 128 * 256 * 256
 SHORT = 4
+VOXEL_SIZE, LOWPASS = 10.0, 40.0  # angstrom
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -38,6 +39,16 @@ class Workload:
         self.rotations = np.load(folder / "rotations.npy")
         self.planted = np.loadtxt(folder / "planted.csv", delimiter=",", dtype=int)
         self.mask_kind = mask
+
+
+def low_passed(volume: np.ndarray, box: int) -> np.ndarray:
+    """Return a volume without what lies beyond 40 angstrom, by the band of the match."""
+    lengths = [np.fft.fftfreq(n) for n in volume.shape[:2]] + [np.fft.rfftfreq(volume.shape[2])]
+    k = np.meshgrid(*lengths, indexing="ij")
+    r = np.sqrt(sum(part**2 for part in k)) * box
+    fall = np.exp(-((np.maximum(r - box * VOXEL_SIZE / LOWPASS, 0) / 3.0) ** 2))
+    spectrum = np.fft.rfftn(volume) * np.where(fall < np.exp(-2.0), 0, fall) * (r > 0)
+    return np.fft.irfftn(spectrum, volume.shape).astype(np.float32)
 
 
 class Cryodask:
@@ -202,7 +213,16 @@ def recall(score: np.ndarray, rows: np.ndarray, planted: np.ndarray, distance: f
 def serve(program: str, variant: str, folder: Path, mask: str) -> None:
     """Answer each line of standard input (`first last`, `recall` or `stages`) with one line of JSON."""
     work = Workload(folder, mask)
-    searcher = (Cryodask if program == "cryodask" else Pytme)(work, variant)
+    if program == "pytme-band":  # what the match does to tomogram and template
+        work.tomogram, work.template = (
+            low_passed(v, len(work.template)) for v in (work.tomogram, work.template)
+        )
+    if program == "job":
+        from whole_match import Job
+
+        searcher: Job | Cryodask | Pytme = Job(work, variant, LOWPASS)
+    else:
+        searcher = (Cryodask if program == "cryodask" else Pytme)(work, variant)
     for line in sys.stdin:
         answer: dict = {}
         if line.strip() == "recall":
@@ -289,6 +309,30 @@ def compare(mask: str, options: argparse.Namespace) -> None:
         worker.close()
 
 
+def compare_grids(mask: str, options: argparse.Namespace) -> None:
+    """Compare the whole match on the full grid and on 3/4 of it, low-passed to 40 angstrom, with pyTME."""
+    workers = [Worker(sys.executable, "job", grid, options.workload, mask) for grid in ("full", "0.75")]
+    if options.pytme_python:
+        name = options.pytme_backends[0]
+        workers.append(Worker(options.pytme_python, "pytme-band", name, options.workload, mask))
+    counts = {worker: options.rotations // (1 if worker.program == "job" else 4) for worker in workers}
+    fixed: dict[Worker, list[float]] = {worker: [] for worker in workers}
+    for worker in workers:
+        worker.ask(f"0 {SHORT}")
+    for _ in range(options.rounds):
+        for worker, count in counts.items():
+            few = worker.ask(f"0 {count}")["cpu"]
+            worker.times.append((worker.ask(f"0 {2 * count}")["cpu"] - few) / count)
+            fixed[worker].append(few - count * worker.times[-1])
+    print(f"\n{mask} mask, 40 angstrom: CPU s a rotation, CPU s besides, recall, x pyTME a rotation")
+    peer = statistics.median(workers[-1].times)
+    for worker in workers:
+        each, rest = statistics.median(worker.times), statistics.median(fixed[worker])
+        found = worker.ask("recall")["recall"]
+        print(f"{worker.name:22} {each:.4f} {rest:8.1f}  {found}/30 {peer / each:6.2f}", flush=True)
+        worker.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -303,6 +347,9 @@ def main() -> None:
     parser.add_argument(
         "--recall", action="store_true", help="search all 200 rotations and count the planted"
     )
+    parser.add_argument(
+        "--grids", action="store_true", help="the whole match on full and coarse grid instead"
+    )
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -312,7 +359,7 @@ def main() -> None:
         command = [sys.executable, str(options.make_workload), "--out", str(options.workload)]
         subprocess.run(command, check=True)
     for mask in options.masks:
-        compare(mask, options)
+        (compare_grids if options.grids else compare)(mask, options)
 
 
 if __name__ == "__main__":

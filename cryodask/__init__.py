@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
+    from cryodask.jobs.micrograph_matching.particle_functions import (
+        constrained_search,
+        optimize_template,
+        refine_particles,
+    )
     from cryodask.jobs.micrograph_matching.spectra import match_spectra
+    from cryodask.jobs.picks import pick
     from cryodask.jobs.tomogram_matching.job import match_tomogram
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
-    from cryodask.jobs.tomogram_matching.picks import pick
     from cryodask.results.accessor import open_result
 
 # loaded when first used, so that importing cryodask costs nothing
@@ -29,6 +34,7 @@ _PUBLIC = {
     "InputError": ("cryodask.errors", "InputError"),
     "MatchConfig": ("cryodask.jobs.micrograph_matching.config", "MatchConfig"),
     "OrientationGrid": ("cryodask.geometry.zyz_grids", "OrientationGrid"),
+    "constrained_search": ("cryodask.jobs.micrograph_matching.particle_functions", "constrained_search"),
     "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
@@ -37,8 +43,10 @@ _PUBLIC = {
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
     "open_result": ("cryodask.results.accessor", "open_result"),
     "open_volume": ("cryodask.io.volume", "open_volume"),
-    "pick": ("cryodask.jobs.tomogram_matching.picks", "pick"),
+    "optimize_template": ("cryodask.jobs.micrograph_matching.particle_functions", "optimize_template"),
+    "pick": ("cryodask.jobs.picks", "pick"),
     "read_parameters": ("cryodask.jobs.tomogram_matching.parameters", "read_parameters"),
+    "refine_particles": ("cryodask.jobs.micrograph_matching.particle_functions", "refine_particles"),
     "reweight": ("cryodask.jobs.likelihood.reweight", "reweight"),
     "select": ("cryodask.jobs.classify.api", "select"),
 }
@@ -51,6 +59,7 @@ __all__ = [
     "MatchConfig",
     "OrientationGrid",
     "classify",
+    "constrained_search",
     "generate_angles",
     "likelihood",
     "match_micrograph",
@@ -58,8 +67,10 @@ __all__ = [
     "match_tomogram",
     "open_result",
     "open_volume",
+    "optimize_template",
     "pick",
     "read_parameters",
+    "refine_particles",
     "reweight",
     "select",
 ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cryodask.cli import config_particles as particles
 from cryodask.cli.config_micrograph import (
     check_micrograph,
     convert_micrograph,
@@ -14,11 +15,12 @@ from cryodask.cli.config_micrograph import (
     show_micrograph,
 )
 from cryodask.cli.options import debug_option, json_option, overwrite_option
+from cryodask.cli.wedge_list import wedge_list
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-JOBS = ("match-tomogram", "match-micrograph")
+JOBS = ("match-tomogram", "match-micrograph", *particles.JOBS)
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -53,8 +55,11 @@ def config(
     if context.invoked_subcommand is not None:
         return
     if output is None:
-        raise click.UsageError("-o, or one of init, check, show and convert, is required")
+        raise click.UsageError("-o, or one of init, check, show, convert and wedge-list, is required")
     _write_template(output, no_defaults, angles, overwrite)
+
+
+config.add_command(wedge_list)
 
 
 @config.command()
@@ -71,6 +76,9 @@ def init(
     if job == "match-micrograph":
         init_micrograph(output, overwrite=overwrite)
         return
+    if job in particles.JOBS:
+        particles.write_particles_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
+        return
     _write_template(output, no_defaults, angles, overwrite)
 
 
@@ -80,6 +88,11 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
+    if (job := particles.job_of_particles(file)) is not None:
+        size = particles.check_particles(file, job)
+        counted = ", ".join(f"{key} {value}" for key, value in size.items())
+        _echo_json([size]) if as_json else click.echo(f"{file.name}: {job}: {counted}")
+        return
     if is_micrograph_config(file):
         pairs = check_micrograph(file)
         if as_json:
@@ -115,7 +128,10 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
-    shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
+    if (job := particles.job_of_particles(file)) is not None:
+        shown = [particles.show_particles(file, job)]
+    else:
+        shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
     if as_json:
         _echo_json(shown)
         return
@@ -157,6 +173,9 @@ def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> N
     """Turn a GAPSTOP, STOPGAP, native or Leopard-EM parameter FILE into another dialect of its job."""
     if is_micrograph_config(file):
         convert_micrograph(file, output, dialect, overwrite=overwrite)
+        return
+    if particles.job_of_particles(file) is not None:
+        particles.convert_particles(file, output, dialect, overwrite=overwrite)
         return
     from cryodask.jobs.tomogram_matching.parameters import read_parameters
 

@@ -23,6 +23,7 @@ VERBS = {
     "match-micrograph": "Search micrographs for a template.",
     "refine-particles": "Refine poses, defocus and positions of particles in micrographs.",
     "constrained-search": "Search for a particle at a known place beside another.",
+    "optimize-template": "Find the voxel size of a template by known particles.",
     "likelihood": "Compare structures by the likelihood of particle images.",
     "reweight": "Weigh structures so that they explain a set of images.",
     "pick": "Turn score maps into a particle table.",

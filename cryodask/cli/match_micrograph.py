@@ -200,10 +200,10 @@ def _compute(
         _write_table(runs, table)
         raise
     _write_table(runs, table)
-    rows: list[dict[str, Any]] = [
+    rows = [
         {"result": str(path), "maps": list(run.files.values())} for run, path in zip(runs, paths, strict=True)
     ]
-    print_results([*rows, {"table": str(table)}], progress, as_json)
+    print_results(rows, progress, as_json, table=str(table))
 
 
 def _write_table(runs: "list[MatchRun]", table: Path) -> None:

@@ -46,13 +46,9 @@ def micrograph_options(command: F) -> F:
 
 def of_micrographs(results: Sequence[str]) -> bool:
     """Say whether results come from micrographs: a configuration, or a store with their maps."""
-    return any(Path(result).suffix.lower() in (".yaml", ".yml", ".json") for result in results) or any(
-        _has_image_maps(Path(result)) for result in results
-    )
+    from cryodask.jobs.micrograph_matching.picks import is_of_micrographs
 
-
-def _has_image_maps(path: Path) -> bool:
-    return path.is_dir() and next(path.glob("**/scaled_mip/zarr.json"), None) is not None
+    return any(is_of_micrographs(result) for result in results)
 
 
 def refuse_options(context: click.Context, names: Sequence[str], why: str) -> None:

@@ -66,13 +66,18 @@ def compute_runs(
     return paths, last
 
 
-def print_results(rows: list[dict[str, Any]], progress: "Progress", as_json: bool) -> None:
-    """Print what was written: a path a line, or all of it as JSON with the cost."""
+def print_results(rows: list[dict[str, Any]], progress: "Progress", as_json: bool, **others: str) -> None:
+    """Print what was written: a path a line, or all of it as JSON with the cost.
+
+    `others` are files of all results together, by name.
+    """
     if not as_json:
         for row in rows:
             for value in row.values():
                 for path in value if isinstance(value, list) else [value]:
                     click.echo(path)
+        for path in others.values():
+            click.echo(path)
         return
     summary = {
         "tiles": progress.tiles_total,
@@ -80,7 +85,7 @@ def print_results(rows: list[dict[str, Any]], progress: "Progress", as_json: boo
         "tasks": progress.tasks,
         "core_seconds": progress.cpu_seconds,
     }
-    click.echo(json.dumps({"results": rows, **summary}, indent=1))
+    click.echo(json.dumps({"results": rows, **others, **summary}, indent=1))
 
 
 def duration(seconds: float) -> str:

@@ -26,6 +26,7 @@ def model_map(
     voxel_size: float,
     b_factor_scaling: float = 1.0,
     additional_b_factor: float = 0.0,
+    keep_hydrogens: bool = True,
 ) -> np.ndarray:
     """Return the density of an atomic model, its centre of atoms at voxel box//2.
 
@@ -39,6 +40,8 @@ def model_map(
         Angstrom.
     b_factor_scaling, additional_b_factor
         The B-factor used is (B · scaling + additional)/4, as ttsim3d and cisTEM take it, angstrom^2.
+    keep_hydrogens
+        Draw hydrogens too.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def model_map(
         model = gemmi.read_structure(str(path))[0]
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(f"{path.name}: expected a PDB or mmCIF model, {error}") from None
+    if not keep_hydrogens:
+        model.remove_hydrogens()
     atoms = [atom for chain in model for residue in chain for atom in residue]
     if not atoms:
         raise InputError(f"{path.name}: no atoms")

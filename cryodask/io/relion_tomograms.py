@@ -157,6 +157,13 @@ def _choose(path: Path, names: list[str], tomo_name: str | None, tomo_num: int |
     raise InputError(f"{path.name}: tomo_name is required (has {shown})")
 
 
+def number_names(names: list[str]) -> list[int]:
+    """Return the number that ends each name, or 1, 2, .. where these are not there or not all different."""
+    numbers = [_last_number(name) for name in names]
+    ends = [number for number in numbers if number is not None]
+    return ends if len(set(ends)) == len(names) else list(range(1, len(names) + 1))
+
+
 def _last_number(name: str) -> int | None:
     found = re.findall(r"\d+", name)
     return int(found[-1]) if found else None

@@ -65,13 +65,22 @@ class Projector:
         """How many orientations ids count."""
         return int(self.axes.shape[1]) if self.total is None else self.total
 
-    def templates(self, row: int) -> tuple[Any, np.ndarray]:
-        """Return the templates of an orientation (n_d · n_p, n, n), defocus outermost, and their ids."""
+    def templates(self, start: int, stop: int) -> tuple[Any, np.ndarray]:
+        """Return the templates of orientations start to stop - 1, and their ids.
+
+        Returns
+        -------
+        templates, ids
+            (rows · n_d · n_p, n, n) float32, in the order of summation: orientation outermost, then defocus.
+        """
         sizes, defoci = self.filters.shape[:2]
-        slices = extract_slices(self.spectrum, self.axes[:, row - self.first], self.box, limit=self.limit)
-        images = project_centred(slices, self.centred_filters).reshape(-1, self.box, self.box)
+        axes = self.axes[:, start - self.first : stop - self.first].reshape(-1, 3, 2)
+        slices = extract_slices(self.spectrum, axes, self.box, limit=self.limit)
+        by_row = slices.reshape(sizes, stop - start, *slices.shape[1:]).swapaxes(0, 1)[:, None]
+        images = project_centred(by_row, self.centred_filters).reshape(-1, self.box, self.box)
         made = unit_energy(images) if self.image_size is None else leopard_energy(images, self.image_size)
-        ids = (np.arange(sizes)[None, :] * defoci + np.arange(defoci)[:, None]) * self.orientations + row
+        each = (np.arange(sizes)[None, :] * defoci + np.arange(defoci)[:, None]) * self.orientations
+        ids = np.arange(start, stop)[:, None, None] + each
         return made, ids.ravel().astype(np.uint32)
 
 
@@ -80,9 +89,12 @@ def fold_orientations(search: ImageSearch, projector: Projector, start: int, sto
 
     `start` is a multiple of the block length, so that blocks are the same however orientations are divided.
     """
+    # on a GPU one call holds a block; on a CPU the templates of more orientations would leave the cache
+    step = 1 if array_module(projector.spectrum) is np else BLOCK
     for first in range(start, stop, BLOCK):
-        for row in range(first, min(first + BLOCK, stop)):
-            search.fold(*projector.templates(row))
+        last = min(first + BLOCK, stop)
+        for row in range(first, last, step):
+            search.fold(*projector.templates(row, min(row + step, last)))
         search.end_block()
 
 

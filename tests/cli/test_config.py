@@ -117,7 +117,7 @@ def test_convert_goes_round_all_dialects(project, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["config"], "-o, or one of init, check, show and convert, is required"),
+        (["config"], "-o, or one of init, check, show, convert and wedge-list, is required"),
         (["config", "-o", "tm.txt"], "tm.txt: expected a name that ends in .star, .yaml or .yml"),
         (["config", "check", "nowhere.star"], "nowhere.star: no such file"),
         (

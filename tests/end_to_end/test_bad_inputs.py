@@ -393,16 +393,15 @@ def test_folders_in_the_place_of_files_and_the_reverse(project, refused):
         assert f"outputdir = {project.folder / name}: {project.folder / 'angles.csv'} is no directory" in text
 
 
-def test_a_wrong_row_among_right_ones_does_not_keep_them_from_finishing(project, capsys):
+def test_a_row_of_bad_voxels_is_found_before_the_rows_before_it_are_searched(project, refused):
     voxels = np.random.default_rng(5).standard_normal(SHAPE)
     voxels[3, 17, 40] = np.nan
     project.volume("broken.mrc", voxels)
     native = "template: template.mrc, mask: mask.mrc, angles: angles.csv, output: out"
-    rows = "".join(f"- {{tomogram: {name}.mrc, {native}}}\n" for name in ("broken", "tomogram"))
-    assert run(["match-tomogram", str(project.text("params.yaml", rows)), *THREADS]) == 2
-    text = "params.yaml row 0: tomogram = broken.mrc: 1 non-finite voxels, first at (z,y,x) = (3,17,40)"
-    assert capsys.readouterr().err.splitlines()[-1] == f"cryodask: error: {text}"
-    assert [path.name for path in (project.folder / "out").iterdir()] == ["tomogram.zarr"]
+    rows = "".join(f"- {{tomogram: {name}.mrc, {native}}}\n" for name in ("tomogram", "broken"))
+    text = "params.yaml row 1: tomogram = broken.mrc: 1 non-finite voxels, first at (z,y,x) = (3,17,40)"
+    assert text in refused(project.text("params.yaml", rows))
+    assert not (project.folder / "out").exists()
 
 
 def test_a_dry_run_writes_nothing(project, capsys):

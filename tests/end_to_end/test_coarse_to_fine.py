@@ -58,7 +58,7 @@ def exhaustive(job: dict) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def cheapest() -> Iterator[None]:
-    """Take the cheapest stage of the least step, though so small a tomogram is searched faster exhaustively."""
+    """Take the cheapest stage of the least step, where so small a tomogram would be searched exhaustively."""
 
     def choose(offers: Sequence[Offer], work: Work, rates: Rates, measure: object) -> Offer:
         return min(offers, key=lambda offer: (offer.choice.step, offer.seconds(work, rates)))

@@ -9,6 +9,7 @@ import xarray as xr
 
 import cryodask as cd
 from cryodask.io.volume import write_volume
+from cryodask.jobs.tomogram_matching import two_stages
 from cryodask.jobs.tomogram_matching.parameters import read_parameters
 from cryodask.search import driver
 from cryodask.search.aggregates import NO_ID
@@ -90,6 +91,22 @@ def test_any_tiling_gives_the_same_maps(stored):
         np.testing.assert_allclose(one[name], seven[name], atol=2e-4 if name == "zscore" else 2e-5)
     assert (one.rescored != seven.rescored).mean() < 1e-4
     assert (one.orientation != seven.orientation).mean() < 1e-4
+
+
+@pytest.mark.parametrize("changes", [{}, {"boundary": "wrap", "noise_correction": "subtract"}])
+def test_tiles_of_the_second_stage_are_cut_anywhere_without_a_trace(project, tmp_path, monkeypatch, changes):
+    results = []
+    for edge in (128, 32, 20):
+        monkeypatch.setattr(two_stages, "SHARD", edge)
+        monkeypatch.setattr(two_stages, "LEAST_SHARD", edge)
+        row = read_parameters(project.yaml("shards.yaml", **(GRID | changes)))[0]
+        path = cd.match_tomogram(row, device="cpu").cryo.store(tmp_path / f"{edge}.zarr")
+        results.append(cd.open_result(path).load())
+    for other in results[1:]:
+        for name in ("orientation", "rescored", "valid"):
+            np.testing.assert_array_equal(results[0][name], other[name], err_msg=name)
+        for name in ("score", "score_raw", "noise", "zscore"):
+            np.testing.assert_allclose(results[0][name], other[name], atol=2e-6, err_msg=name)
 
 
 def test_workers_batches_and_a_resumed_run_give_the_same_bits(project, run_cli, monkeypatch):

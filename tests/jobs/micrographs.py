@@ -89,6 +89,7 @@ def make_scene(
     structure: GaussianStructure | None = None,
     pixel: float = PIXEL,
     seed: int = 0,
+    zernikes: tuple[tuple[str, float], ...] = (),
 ) -> Scene:
     """Draw dark particles of a given z (in white noise) at their places, under noise."""
     structure = structure or asymmetric_structure()
@@ -102,6 +103,7 @@ def make_scene(
             OPTICS["defocus_v"] + one.defocus,
             OPTICS["astigmatism_angle"],
             b_factor=OPTICS["ctf_B_factor"],
+            zernikes=zernikes,
         )
         seen = scipy.fft.irfft2(
             scipy.fft.rfft2(clean - clean.mean()) * ctf_image((BOX, BOX), optics), clean.shape

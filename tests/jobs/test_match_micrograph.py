@@ -5,6 +5,7 @@ import pytest
 
 import cryodask as cd
 from cryodask.errors import InputError, ResourceError
+from cryodask.geometry.symmetry import symmetry_group
 from cryodask.geometry.zyz_grids import OrientationGrid
 from cryodask.jobs.disk import scratch_folder
 from cryodask.jobs.micrograph_matching.inputs import Explicit, load_inputs
@@ -117,6 +118,27 @@ def test_pixel_size_search_finds_a_particle_that_was_magnified():
         matched(scene, pixel_sizes=[0.0, 0.6], **options)
 
 
+def test_odd_aberrations_are_applied():
+    """A trefoil and coma shift and smear a particle; with them in the CTF it scores at its place again."""
+    planted = [Planted(30, 40, tuple(ANGLES[17]))]
+    scene = make_scene(planted, signal=60.0, seed=5, zernikes=(("Z31c", 30.0), ("Z33s", 60.0)))
+    options = {"orientations": ANGLES[17:18], "defocus": [0.0]}
+    options["filters"] = {"whitening_filter": {"enabled": False}}
+    aberrated = OPTICS | {"odd_zernikes": {"Z31c": 30.0, "Z33s": 60.0}}
+    right, wrong = computed(matched(scene, optics=aberrated, **options)), computed(matched(scene, **options))
+    assert np.unravel_index(right.mip.values.argmax(), right.mip.shape) == (30, 40)
+    assert float(right.mip.max()) > 1.1 * float(wrong.mip.max())
+
+
+def test_hot_pixels_are_clipped_to_the_mean(scene):
+    hot = scene.image.copy()
+    hot[40, 40] = 1e4
+    clipped = computed(matched(type(scene)(hot, scene.template), clip_sigma=20.0))
+    clean = computed(matched(scene))
+    assert np.abs(clipped.mip - clean.mip).max() < 0.5
+    assert np.abs(computed(matched(type(scene)(hot, scene.template))).mip - clean.mip).max() > 5
+
+
 def test_a_binned_search_finds_the_particles_at_their_places(scene):
     found = matched(scene, bin_to=6.0)
     assert found.attrs["searched_pixel_size"] == pytest.approx(3.0)
@@ -183,17 +205,24 @@ def test_random_phases_keep_moduli_and_low_frequencies():
 
 
 def test_a_template_without_its_symmetry_is_refused(scene, tmp_path):
-    config = cd.MatchConfig.from_yaml(
-        scene.write(tmp_path, orientation_search_config={"symmetry": "D2", "psi_step": 60, "theta_step": 60})
-    )
+    config = changed_symmetry(scene, tmp_path, "D2")
     with pytest.raises(InputError, match=r"symmetry = D2: the template turned by 180 degrees about z"):
         check_symmetry(config, scene.template)
     octahedral = draw_template(shell())
+    icosahedral = changed_symmetry(scene, tmp_path, "I")
+    with pytest.raises(InputError, match="symmetry = I: the template turned by 72 degrees"):
+        check_symmetry(icosahedral, octahedral)
+    for setting in ("I1", "I2"):
+        centres = symmetry_group(setting).apply([4.0, 9.0, 20.0])
+        capsid = GaussianStructure(centres, np.full(60, 4.0), np.ones(60), setting)
+        check_symmetry(icosahedral, draw_template(capsid))
     for group in ("O", "T", "C4", "D4", "D2"):
-        changed = {"symmetry": group, "psi_step": 60, "theta_step": 60}
-        check_symmetry(
-            cd.MatchConfig.from_yaml(scene.write(tmp_path, orientation_search_config=changed)), octahedral
-        )
+        check_symmetry(changed_symmetry(scene, tmp_path, group), octahedral)
+
+
+def changed_symmetry(scene, folder, group):
+    search = {"symmetry": group, "psi_step": 60, "theta_step": 60}
+    return cd.MatchConfig.from_yaml(scene.write(folder, orientation_search_config=search))
 
 
 def test_a_template_from_an_atomic_model_is_a_template(shared_data, scene):

@@ -108,7 +108,7 @@ def test_stored_and_lazy_agree_for_any_tiles_workers_and_interruption(job, seeds
 
 
 def test_rotations_that_no_seed_of_a_tile_needs_are_not_made(job, seeds, monkeypatch):
-    from cryodask.jobs.tomogram_matching import problem as module
+    from cryodask.jobs.tomogram_matching import rotated as module
 
     made = []
     prepare = module.prepare_rotation

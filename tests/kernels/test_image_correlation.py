@@ -116,11 +116,14 @@ def small_projector(rng, *, orientations):
 
 def test_ids_put_pixel_size_before_defocus_before_orientation():
     projector = small_projector(np.random.default_rng(4), orientations=5)
-    templates, ids = projector.templates(2)
+    templates, ids = projector.templates(2, 3)
     assert templates.shape == (6, 16, 16)
     # in the order of summation, defocus outermost: id = (pixel size · 3 + defocus) · 5 + orientation
     assert ids.tolist() == [2, 17, 7, 22, 12, 27]
     np.testing.assert_allclose(np.square(templates.astype(np.float64)).sum((1, 2)), 1, atol=1e-5)
+    several, all_ids = projector.templates(1, 4)
+    np.testing.assert_array_equal(several[6:12], templates)
+    assert all_ids[6:12].tolist() == ids.tolist()
 
 
 def test_leopard_energy_is_unit_energy_for_projections_without_mean():

@@ -226,3 +226,15 @@ def test_missing_and_unfinished_results_are_refused(tmp_path):
     (tmp_path / "a.partial.zarr").mkdir()
     with pytest.raises(InputError, match="an unfinished run; finish it with --resume"):
         pick(tmp_path / "a.partial.zarr")
+
+
+def test_peaks_that_only_a_coarse_stage_scored_are_no_particles(make_result):
+    peaks = [(8, 9, 10, 0.5, 3), (16, 20, 22, 0.6, 4)]
+    result = make_result(peaks, coarse_to_fine="{}")
+    exact = np.zeros(result.valid.shape, np.uint8)
+    exact[5:12, 6:13, 7:14] = 1
+    result["rescored"] = (("z", "y", "x"), exact)
+    found = pick(result, threshold=0.3, refine="none")
+    assert found[["z", "y", "x"]].to_numpy().tolist() == [[8, 9, 10]]
+    # an exhaustive search on a coarser grid has scored everything
+    assert len(pick(result.drop_attrs().assign_attrs(make_result(peaks).attrs), threshold=0.3)) == 2

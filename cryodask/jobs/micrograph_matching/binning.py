@@ -10,7 +10,6 @@ import scipy.fft
 from cryodask.optics.image_filters import frequency_lengths
 
 LARGEST_DENOMINATOR = 16
-SAMPLES = 32
 
 
 @dataclass(frozen=True)

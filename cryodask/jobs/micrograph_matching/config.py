@@ -112,6 +112,9 @@ class MatchConfig(Block):
 
     @model_validator(mode="after")
     def _check_together(self) -> "MatchConfig":
+        if self.cryodask.bin_to is not None and self.cryodask.crop == "same":
+            text = "not supported beside bin_to, which pads the image; use crop: valid"
+            raise FieldError("cryodask.crop", "same", text)
         limits = self.cryodask.pixel_size_search_config
         if limits.enabled and self.optics_group.pixel_size + limits.pixel_size_min <= 0:
             text = f"expected more than -{self.optics_group.pixel_size:g}, the pixel size"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cryodask.arrays.module import array_module
+from cryodask.arrays.module import cuda_is_available
 from cryodask.search.store import replacing, write_json
 from cryodask.search.tiles import Tile
 
@@ -107,13 +107,11 @@ def _read_tables(folder: str, marks: tuple[int, ...], module: str) -> Tables:
 
 def module_of(device: str) -> Any:
     """Return the array module that a device name stands for on this worker."""
-    from cryodask.arrays.module import cuda_is_available
-
     if device == "cpu" or (device == "auto" and not cuda_is_available()):
         return np
     import cupy
 
-    return array_module(cupy.empty(0))
+    return cupy
 
 
 def _save(path: Path, array: np.ndarray) -> None:

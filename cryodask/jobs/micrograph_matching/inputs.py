@@ -135,13 +135,14 @@ def load_inputs(
     """
     own, source, lists = config.cryodask, config.source, explicit or Explicit()
     shape = _image_shape(config, read_pixels=not is_one_of_many)
-    values, voxel_size = (templates or TemplateCache()).get(config)
+    shared = templates or TemplateCache()
+    values, voxel_size = shared.get(config)
     if min(shape) < values.shape[0]:
         raise source.error(
             f"micrograph_path: image of {shape[0]} x {shape[1]} is smaller than the template of "
             f"{values.shape[0]}"
         )
-    angles = config.orientation_search_config.angles() if lists.angles is None else _angle_rows(lists.angles)
+    angles = shared.angles(config) if lists.angles is None else _angle_rows(lists.angles)
     defoci = config.defocus_search_config.values(own.compat) if lists.defoci is None else lists.defoci
     pixels = (
         own.pixel_size_search_config.values(own.compat) if lists.pixel_sizes is None else lists.pixel_sizes
@@ -165,10 +166,18 @@ def load_inputs(
 
 
 class TemplateCache:
-    """Templates that are read, checked and changed once for many micrographs."""
+    """Templates that are read, checked and changed once for many micrographs, and their angle lists."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[np.ndarray, float]] = {}
+        self._angles: dict[str, np.ndarray] = {}
+
+    def angles(self, config: MatchConfig) -> np.ndarray:
+        """Return the angle list of a configuration: one array for all micrographs, since it may be long."""
+        key = repr(config.orientation_search_config)
+        if key not in self._angles:
+            self._angles[key] = config.orientation_search_config.angles()
+        return self._angles[key]
 
     def get(self, config: MatchConfig) -> tuple[np.ndarray, float]:
         """Return the template of a configuration, with random phases where asked for, and its voxel size."""

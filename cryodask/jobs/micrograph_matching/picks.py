@@ -1,18 +1,22 @@
 """Picking from matched micrographs: one table of all, with the value that decided for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.leopard_em import MATCH_COLUMNS, OWN_COLUMNS, Meaning, ordered_table
 from cryodask.io.map_files import map_shape, read_map
-from cryodask.jobs.micrograph_matching.match_maps import map_folder, store_maps
+from cryodask.jobs.micrograph_matching.match_maps import dataset_maps, map_folder, store_maps
 from cryodask.picking.image_picks import MatchMaps, pick_image
 from cryodask.picking.image_thresholds import ImageThreshold, Metric
+
+Source = str | Path | xr.Dataset
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class ImagePicks:
     threshold: ImageThreshold
 
 
-def pick_images(results: Sequence[str], options: ImagePickOptions) -> list[ImagePicks]:
+def pick_images(results: Sequence[Source], options: ImagePickOptions) -> list[ImagePicks]:
     """Choose the particles of matched micrographs.
 
     Parameters
     ----------
     results
-        Result stores, or match_template configurations whose maps are written.
+        Result stores or datasets, or match_template configurations whose maps are written.
     options
         What counts as a particle.
 
@@ -80,13 +84,45 @@ def pick_images(results: Sequence[str], options: ImagePickOptions) -> list[Image
     return found
 
 
-def open_maps(result: str, variance_is: Meaning = "std") -> list[MatchMaps]:
-    """Open the maps of a configuration or of a result store, one for each micrograph and template."""
+def pick_micrographs(results: Sequence[Source], **options: Any) -> pd.DataFrame:
+    """Choose the particles of matched micrographs as one table; options as of `ImagePickOptions`.
+
+    `attrs` hold `metric`, `rule` and one of `thresholds` for each micrograph and template.
+    """
+    known = [item.name for item in fields(ImagePickOptions)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(f"{unknown[0]}: not for micrographs, expected {', '.join(known)}")
+    picks = pick_images(results, ImagePickOptions(**options))
+    table = joined_table(picks)
+    thresholds = [found.threshold for found in picks]
+    table.attrs |= {
+        "metric": thresholds[0].metric,
+        "rule": thresholds[0].rule,
+        "thresholds": [threshold.value for threshold in thresholds],
+    }
+    return table
+
+
+def is_of_micrographs(result: Source) -> bool:
+    """Say whether a result comes from micrographs: a configuration, or a dataset or store with their maps."""
+    if isinstance(result, xr.Dataset):
+        return "scaled_mip" in result
+    path = Path(result)
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        return True
+    return path.is_dir() and next(path.glob("**/scaled_mip/zarr.json"), None) is not None
+
+
+def open_maps(result: Source, variance_is: Meaning = "std") -> list[MatchMaps]:
+    """Open the maps of a configuration or of a result, one for each micrograph and template."""
+    if isinstance(result, xr.Dataset):
+        return [dataset_maps(result)]
     if not Path(result).exists():
         raise InputError(f"{result}: no such file")
     if Path(result).is_dir():
-        return store_maps(result)
-    return [map_folder(result, variance_is=variance_is)]
+        return store_maps(str(result))
+    return [map_folder(str(result), variance_is=variance_is)]
 
 
 def joined_table(picks: Sequence[ImagePicks]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryodask.arrays.lengths import fast_even_length
 from cryodask.jobs.input_files import file_identity
 from cryodask.jobs.micrograph_matching import constants
 from cryodask.jobs.micrograph_matching.binning import crop_volume
@@ -33,8 +34,6 @@ class Resources:
     ----------
     memory
         Bytes of one worker.
-    tile
-        Edge of a tile's Fourier transforms, instead of the planner's.
     batch
         Orientations of one task, instead of the planner's; rounded up to a multiple of 8.
     device
@@ -42,7 +41,6 @@ class Resources:
     """
 
     memory: float = 2.0 * 2**30
-    tile: int | None = None
     batch: int | None = None
     device: str = "auto"
 
@@ -96,7 +94,7 @@ def make_plan(inputs: MatchInputs, problem: MicrographProblem, resources: Resour
         Where no tile fits the memory.
     """
     mask = position_mask(inputs)
-    edge = resources.tile or inputs.config.cryodask.tile
+    edge = inputs.config.cryodask.tile
     halo = (problem.box - 1,) * 2
 
     def is_wanted(tile: Tile) -> bool:
@@ -118,8 +116,6 @@ def make_plan(inputs: MatchInputs, problem: MicrographProblem, resources: Resour
 
 def _given_length(edge: int, positions: int, problem: MicrographProblem) -> int:
     """Return the length of an axis for a wanted edge: no longer than the image needs."""
-    from cryodask.arrays.lengths import fast_even_length
-
     return min(edge, fast_even_length(positions + problem.box - 1))
 
 

@@ -176,14 +176,15 @@ def open_store(final: Path, marks: Mapping[str, Any], *, resume: bool) -> tuple[
 
 def run_marks(config: BaseModel, files: Mapping[str, str], **options: Any) -> dict[str, Any]:
     """Return what a resumed run must share: the values of a configuration by key, the state of inputs."""
-    marks: dict[str, Any] = dict(_flat(config.model_dump(mode="json")))
+    marks: dict[str, Any] = dict(flat_items(config.model_dump(mode="json")))
     marks |= {key: file_identity(path) for key, path in files.items()}
     return marks | options
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat_items(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the values of nested mappings with their dotted keys."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+        found += flat_items(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
     return found

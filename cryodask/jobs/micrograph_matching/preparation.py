@@ -1,6 +1,5 @@
 """The first task of a run: the image whitened, filtered and normalised, and the filters of its templates."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -187,8 +186,3 @@ def binned_share(
     ky, kx = half_plane((n, n))
     weight = curve_product(frequency_lengths((n, n)), filters, None) * np.abs(ctf_at(ky, kx, ctf))
     return retained_share(slices, weight, ratio)
-
-
-def root_share(share: float) -> float:
-    """Return the factor on the z-score that a retained share of power leaves."""
-    return math.sqrt(max(share, 0.0))

@@ -11,6 +11,7 @@ from cryodask.errors import InputError
 from cryodask.geometry.local_grid import COARSENING, leopard_em_local_matrices
 from cryodask.io.files import require_new
 from cryodask.io.leopard_em import write_leopard_em
+from cryodask.jobs.micrograph_matching.inputs import particle_radius
 from cryodask.jobs.micrograph_matching.particle_blocks import ParticleStack
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings, Strategy
 from cryodask.jobs.micrograph_matching.pose_run import PoseRun, open_store, plan_chunks, run_marks
@@ -176,7 +177,7 @@ def _check_coarse(settings: PoseSettings, template: str) -> None:
         raise InputError(
             "--strategy coarse_to_fine: not with compat leopard-em-1.2, which searches its own grid"
         )
-    diameter = 2.0 * energy_radius(read_template(template))
+    diameter = 2.0 * particle_radius(read_template(template))
     step = np.radians(COARSENING * settings.grid.theta_step)
     if step * diameter > PIXELS_RESOLVED:
         most = np.degrees(PIXELS_RESOLVED / diameter) / COARSENING
@@ -184,15 +185,6 @@ def _check_coarse(settings: PoseSettings, template: str) -> None:
             f"--strategy coarse_to_fine: theta_step_fine = {settings.grid.theta_step:g} is too coarse for a "
             f"particle of {diameter:.0f} px, expected at most {most:.3g} degrees (or exhaustive)"
         )
-
-
-def energy_radius(volume: np.ndarray, share: float = 0.99) -> float:
-    """Return the radius about voxel n//2 that holds a share of a template's energy, voxels."""
-    n = volume.shape[0]
-    squares = [np.square(np.arange(n) - n // 2, dtype=np.float64)] * 3
-    radius = np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
-    energy = np.bincount(radius.astype(int).ravel(), np.square(volume, dtype=np.float64).ravel())
-    return float(np.searchsorted(np.cumsum(energy), share * energy.sum()) + 1)
 
 
 def particle_files(template: str, table: str, start: StartPoses) -> dict[str, str]:

@@ -13,6 +13,7 @@ import zarr
 import cryodask
 from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
+from cryodask.jobs.micrograph_matching import constants
 from cryodask.jobs.micrograph_matching.inputs import MatchInputs, position_mask
 from cryodask.jobs.micrograph_matching.planning import input_files
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
@@ -102,6 +103,7 @@ def finish_store(
     dataset = xr.Dataset(table_variables(inputs), coords=coordinates(inputs))
     dataset.attrs = attributes(inputs, problem, plan) | dict(extra)
     dataset.attrs |= {"score_total": totals["sum"], "score_square_total": totals["square_sum"]}
+    dataset.attrs["whitening"] = json.dumps(constants.read_prepared(Path(problem.folder))["whitening"])
     if problem.histogram:
         dataset = dataset.assign(histogram_variables(totals, inputs.hypotheses))
     if inputs.config.cryodask.statistics == "local":

@@ -72,11 +72,6 @@ class MatchRun:
         return f"{self.inputs.config.micrograph_name} with {self.inputs.config.template_name}"
 
     @property
-    def correlations(self) -> int:
-        """Hypotheses times tiles."""
-        return self.inputs.hypotheses * len(self.plan.tiles)
-
-    @property
     def stored_bytes(self) -> float:
         """Bytes of the result, uncompressed, and of its map files."""
         maps = sum(np.dtype(variable.dtype).itemsize for variable in self.problem.variables)

@@ -21,6 +21,8 @@ LEAST_SYMMETRY = 0.8
 LARGEST_TESTED = 96
 HEADER_TOLERANCE = 0.005
 PHASE_STREAM = 17
+# Of a 5-fold axis of an icosahedron with 2-folds on x, y and z.
+FIVE_FOLD = (0.5257311121, 0.8506508084)
 
 
 def is_model(path: str) -> bool:
@@ -155,6 +157,9 @@ def _generators(group: str) -> Iterator[tuple[str, list[Rotation]]]:
     yield f"{fold} degrees about z", [turn(fold, z)]
     yield f"{fold} degrees about x", [turn(fold, x)]
     yield "120 degrees about (1, 1, 1)", [turn(120, diagonal)]
+    if group[0] == "I":  # in either of the two settings with 2-folds on x, y, z
+        short, long = FIVE_FOLD
+        yield "72 degrees about a 5-fold axis", [turn(72, (0.0, short, long)), turn(72, (short, 0.0, long))]
 
 
 def _self_correlation(values: np.ndarray, turn: Rotation) -> float:

@@ -26,6 +26,7 @@ from cryodask.jobs.tomogram_matching.planning import (
     rough_seconds,
     write_constants,
 )
+from cryodask.jobs.tomogram_matching.problem import LEAST_FOR_ZSCORE
 from cryodask.jobs.tomogram_matching.result import attributes, coordinates, table_variables
 from cryodask.jobs.tomogram_matching.runs import execute, open_runs
 from cryodask.jobs.tomogram_matching.seeding import scored_rows
@@ -116,8 +117,12 @@ def _lazy_match(parameters: MatchParameters, resources: Resources) -> xr.Dataset
     scratch = scratch_folder()
     problem = make_problem(inputs, scratch / "constants", resources)
     first = make_first_stage(inputs, problem, area, resources, scratch / COARSE)
-    plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+    plan = (
+        make_plan(inputs, problem, area, resources) if first is None else second_plan(area, len(inputs.every))
+    )
     write_constants(inputs, problem, area)
+    if problem.moments and not all(part.has_zscore for part in problem.parts):
+        log.warning("fewer than %d rotations of a template, no zscore", LEAST_FOR_ZSCORE)
     if first is None:
         _warn_if_long(problem, plan.block)
         arrays = lazy_variables(problem, plan)

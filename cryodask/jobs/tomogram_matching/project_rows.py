@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryodask.io.relion_tomograms import NAME, list_tomograms
+from cryodask.io.relion_tomograms import NAME, list_tomograms, number_names
 from cryodask.io.star import read_star
 from cryodask.jobs.tomogram_matching.row_source import RowSource
 
@@ -54,7 +54,7 @@ def rows_of_project(mapping: Mapping[str, Any], folder: Path, source: RowSource)
     listed = _listed(tilts, folder, source)
     if listed is None:
         return [dict(mapping)]
-    numbers = _numbers([each.name for each in listed])
+    numbers = number_names([each.name for each in listed])
     return [_row(mapping, each, number, source) for each, number in zip(listed, numbers, strict=True)]
 
 
@@ -74,13 +74,6 @@ def _listed(tilts: str, folder: Path, source: RowSource) -> list[Listed] | None:
         if not any(NAME in table for table in read_star(path).values()):
             return None
         return [Listed(entry.name, tilts, entry.tomogram) for entry in list_tomograms(path)]
-
-
-def _numbers(names: list[str]) -> list[int]:
-    """Return the number that ends each name, or 1, 2, .. where these are not all different."""
-    ends = [re.findall(r"\d+", name) for name in names]
-    numbers = [int(found[-1]) for found in ends if found]
-    return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
 
 
 def _row(mapping: Mapping[str, Any], listed: Listed, number: int, source: RowSource) -> dict[str, Any]:

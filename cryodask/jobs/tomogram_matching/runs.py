@@ -8,6 +8,7 @@ from cryodask.errors import InputError
 from cryodask.io.files import require_folder
 from cryodask.jobs import execution
 from cryodask.jobs.disk import check_disk, nearest_folder
+from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import search_area
 from cryodask.jobs.tomogram_matching.checks import check_supported
 from cryodask.jobs.tomogram_matching.inputs import load_inputs
@@ -26,6 +27,7 @@ from cryodask.jobs.tomogram_matching.result import (
     result_name,
 )
 from cryodask.jobs.tomogram_matching.two_stages import COARSE, make_first_stage, second_plan
+from cryodask.jobs.tomogram_matching.voxel_checks import check_voxels
 from cryodask.search.store import RunStore, check_same_run
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ def open_runs(
             raise InputError(f"{name}: {names.count(name)} rows write this result; give them different names")
     for folder, size in _needed_bytes(runs).items():
         check_disk(folder, size)
+    unread = [run for run in runs if not (run.is_finished or constants.is_prepared(run.store.constants))]
+    if len(runs) > 1:
+        check_voxels(run.problem.tomogram_filter for run in unread)
     return runs
 
 
@@ -105,7 +110,11 @@ def _open_run(
     known = RunStore(str(coarse)).read_plan()[0] if plan and RunStore(str(coarse)).exists() else None
     first = make_first_stage(inputs, problem, area, resources, coarse, known)
     if plan is None:
-        plan = make_plan(inputs, problem, area, resources) if first is None else second_plan(area)
+        plan = (
+            make_plan(inputs, problem, area, resources)
+            if first is None
+            else second_plan(area, len(inputs.every))
+        )
     share = share_of_rows(inputs, problem, plan) if first is None else first.share(inputs)
     replaces = overwrite and not resume
     return MatchRun(inputs, area, problem, plan, store, final, files, share, first, is_finished, replaces)

@@ -82,6 +82,7 @@ NATIVE_FIELDS: tuple[tuple[str, str, str], ...] = (
     ("interpolation", "cubic", "of the rotated template: cubic or linear"),
     ("moments", "true", "mean and standard deviation over the rotations, a voxel"),
     ("statistics_grid", "auto", "auto, exact or coarse: local statistics under a general mask"),
+    ("search_grid", "auto", "grid of the search: auto (as coarse as the low-pass allows), full, or a factor"),
     ("boundary", "pad", "of the tomogram: pad or wrap"),
     ("particle_diameter", "none", "angstrom; none: that of the mask"),
     ("seed", "0", "of the noise templates"),

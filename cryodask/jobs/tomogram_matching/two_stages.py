@@ -25,6 +25,7 @@ from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
 from cryodask.jobs.tomogram_matching.planning import (
+    BYTES_OF_MAPS,
     Resources,
     calibrate,
     has_constants,
@@ -42,6 +43,7 @@ from cryodask.search.tiles import TilePlan
 log = logging.getLogger("cryodask")
 COARSE = "coarse"  # folder of its maps, in that of the run
 SHARD = 128  # positions of the full grid that a task of the second stage scores, on an axis
+LEAST_SHARD, SHARD_BYTES = 32, 2**29  # fewer where the maps of many templates would take more memory
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,9 @@ def _statistics_fraction(inputs: MatchInputs, grid: SearchGrid) -> float:
     return choose_statistics_grid(mask, inputs.parameters.statistics_grid).fraction
 
 
-def second_plan(area: SearchArea) -> TilePlan:
+def second_plan(area: SearchArea, templates: int = 1) -> TilePlan:
     """Return the tiles of the second stage: few voxels of them are scored, so that they may be many."""
-    return plan_shards(area.shape, SHARD, is_wanted=None if area.is_everything else area.has)
+    edge = SHARD
+    while edge > LEAST_SHARD and BYTES_OF_MAPS * templates * edge**3 > SHARD_BYTES:
+        edge //= 2
+    return plan_shards(area.shape, edge, is_wanted=None if area.is_everything else area.has)

@@ -1,0 +1,86 @@
+"""`cryodask optimize-template`: the voxel size at which a template fits known particles best."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cryodask.cli.options import (
+    cluster_options,
+    debug_option,
+    dry_run_option,
+    json_option,
+    overwrite_option,
+)
+from cryodask.cli.particle_runs import tell
+
+if TYPE_CHECKING:
+    from cryodask.jobs.micrograph_matching.optimize import Optimum
+
+
+@click.command("optimize-template")
+@click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.yaml")
+@click.option("-o", "--output", "--out", type=click.Path(path_type=Path), required=True, help="CSV to write.")
+@click.option("--min-snr", type=float, default=8.0, show_default=True, help="Least z of a particle to count.")
+@click.option("--best-n", type=click.IntRange(1), help="Count the best N particles instead.")
+@click.option(
+    "--consecutive-threshold", type=click.IntRange(1), help="Stop after so many falling scores in a row."
+)
+@overwrite_option
+@dry_run_option
+@cluster_options
+@json_option
+@debug_option
+def optimize_template(
+    config: Path,
+    output: Path,
+    min_snr: float,
+    best_n: int | None,
+    consecutive_threshold: int | None,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+    cluster: str,
+    **where: Any,
+) -> None:
+    """Score voxel sizes of the template of a Leopard-EM optimize_template YAML by known particles."""
+    from cryodask.cluster import open_cluster, parse_device, parse_memory
+    from cryodask.io.files import require_new, written_whole
+    from cryodask.jobs.micrograph_matching.optimize import Choice, open_optimization, optimize
+    from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
+
+    require_new(output, overwrite=overwrite)
+    work = open_optimization(
+        OptimizeConfig.from_yaml(config),
+        device=parse_device(where["device"])[0],
+        memory=float(parse_memory(where["memory"])),
+        tell=tell,
+    )
+    if dry_run:
+        tried = len(work.coarse) + len(work.fine(0.0))
+        click.echo(f"{output.name}: {len(work.start)} particles x {tried} voxel sizes; nothing was started")
+        return
+    with open_cluster(cluster, **where) as client:
+        found = optimize(
+            work,
+            choice=Choice(min_snr, best_n),
+            consecutive_threshold=consecutive_threshold,
+            client=client,
+        )
+    with written_whole(output, overwrite=overwrite) as temporary:
+        found.table.to_csv(temporary, index=False, float_format="%.9g")
+    _show(found, output, as_json)
+
+
+def _show(found: "Optimum", output: Path, as_json: bool) -> None:
+    known = not math.isnan(found.uncertainty)
+    if as_json:
+        spread = found.uncertainty if known else None
+        facts = {"table": str(output), "pixel_size": found.pixel_size, "uncertainty": spread}
+        click.echo(json.dumps(facts, indent=1))
+        return
+    error = f" +- {found.uncertainty:.5f}" if known else " (the end of its range)"
+    click.echo(f"best voxel size {found.pixel_size:.5f}{error} angstrom")
+    click.echo(str(output))
