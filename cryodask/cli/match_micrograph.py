@@ -66,7 +66,7 @@ def match_micrograph(
 
     All pairs of micrograph and template are one queue of tasks. An interrupted run continues with --resume.
     """
-    from cryodask.cluster import parse_device, parse_memory
+    from cryodask.cluster import parse_device, task_memory
     from cryodask.io.files import require_new
     from cryodask.jobs.micrograph_matching.batch import read_configs
     from cryodask.jobs.micrograph_matching.planning import Resources
@@ -84,7 +84,7 @@ def match_micrograph(
     device, threads = devices_of(configs[0].computational_config, device, threads, notices)
     where = {"where": cluster, "workers": workers, "threads": threads, "memory": memory, "device": device}
     resources = Resources(
-        float(parse_memory(memory)),
+        task_memory(memory, threads),
         batch=configs[0].cryodask.orientation_batch_size,
         device=parse_device(device)[0],
     )
