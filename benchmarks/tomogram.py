@@ -48,7 +48,7 @@ def low_passed(volume: np.ndarray, box: int) -> np.ndarray:
     r = np.sqrt(sum(part**2 for part in k)) * box
     fall = np.exp(-((np.maximum(r - box * VOXEL_SIZE / LOWPASS, 0) / 3.0) ** 2))
     spectrum = np.fft.rfftn(volume) * np.where(fall < np.exp(-2.0), 0, fall) * (r > 0)
-    return np.fft.irfftn(spectrum, volume.shape).astype(np.float32)
+    return np.fft.irfftn(spectrum, volume.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
 class Cryodask:
@@ -315,7 +315,10 @@ def compare_grids(mask: str, options: argparse.Namespace) -> None:
     if options.pytme_python:
         name = options.pytme_backends[0]
         workers.append(Worker(options.pytme_python, "pytme-band", name, options.workload, mask))
-    counts = {worker: options.rotations // (1 if worker.program == "job" else 4) for worker in workers}
+    counts = {
+        worker: options.rotations * 4 if worker.program == "job" else options.rotations // 2
+        for worker in workers
+    }
     fixed: dict[Worker, list[float]] = {worker: [] for worker in workers}
     for worker in workers:
         worker.ask(f"0 {SHORT}")
@@ -328,8 +331,9 @@ def compare_grids(mask: str, options: argparse.Namespace) -> None:
     peer = statistics.median(workers[-1].times)
     for worker in workers:
         each, rest = statistics.median(worker.times), statistics.median(fixed[worker])
-        found = worker.ask("recall")["recall"]
-        print(f"{worker.name:22} {each:.4f} {rest:8.1f}  {found}/30 {peer / each:6.2f}", flush=True)
+        counted = worker.program == "job" or options.recall
+        found = f"{worker.ask('recall')['recall']}/30" if counted else "-"
+        print(f"{worker.name:22} {each:.4f} {rest:8.1f} {found:>6} {peer / each:6.2f}", flush=True)
         worker.close()
 
 

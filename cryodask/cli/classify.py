@@ -36,6 +36,7 @@ ISAC: tuple[tuple[str, Any, str], ...] = (
     ("FL", float, "Lowest low-pass of --filter tanh, cycles per pixel; default 0.2."),
     ("FH", float, "Low-pass, cycles per working pixel; default 0.45."),
     ("FF", float, "Its fall-off; default 0.2."),
+    ("center_method", int, "First centring: 0 none, -1 mean, 1 centre of mass, 2 rotational average."),
     ("init_iter", int, "Most stages of a run; default 7."),
     ("stab_ali", int, "Restarts of the stability test; default 5."),
     ("minimum_grp_size", int, "Least images of an accepted class; -1 is 0.6 of img_per_grp."),
@@ -49,6 +50,7 @@ NATIVE: tuple[tuple[str, Any, str], ...] = (
     ("splits", int, "Split-and-merge trials of a stage; default 20."),
 )
 CHOICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("search", ("fast", "exact"), "48 angles and the strong profiles, or 256 and all; default fast."),
     ("filter", ("wiener", "tanh"), "Filter of the references; default wiener."),
     ("whiten-noise", ("yes", "no"), "Divide by the noise spectrum; default yes."),
     ("averages", ("full", "working", "none"), "Averages that are written; default full."),
@@ -61,17 +63,14 @@ FLAGS = (
 )
 # What ISAC has and cryodask does not: named, so that nobody takes silence for consent.
 ABSENT = {
-    "VPP": "amplitude whitening of phase-plate data",
     "filament_width": "helical segments",
     "filament_mask_ignore": "helical segments",
     "isac-files": "HDF files for ISAC's successors",
     "compat": "ISAC2's own procedure",
-    "search": "exhaustive angles",
 }
-ABSENT_FLAGS = ("VPP", "filament_mask_ignore", "isac-files")
+ABSENT_FLAGS = ("filament_mask_ignore", "isac-files")
 FIXED = {
     "iter_reali": "0: stability is tested once, on the chosen run",
-    "center_method": "0: no centring first",
 }
 WITHOUT_EFFECT = ("gpu_devices", "gpu_memory_use", "gpu_class_limit", "restart_section")
 FLAGS_WITHOUT_EFFECT = ("gpu_info", "new", "use_latest_master_directory")
@@ -134,6 +133,7 @@ def parameter_options(command: F) -> F:
 @click.option("--diameter", type=float, metavar="A", help="Its diameter, angstrom, instead.")
 @click.option("--classes", type=int, metavar="K", help="Number of classes instead of --img_per_grp.")
 @click.option("--ctf", type=click.Choice(["flip", "none"]), help="Default: flip where there is a defocus.")
+@click.option("--VPP", "--vpp", "vpp", is_flag=True, default=None, help="Level amplitudes: phase-plate data.")
 @click.option("--CTF", "flip", is_flag=True, help="The same as --ctf flip.")
 @click.option(
     "--validate",
@@ -154,6 +154,7 @@ def parameter_options(command: F) -> F:
 @click.option("--seed", "--rand_seed", "--rand-seed", "seed", type=int, help="Seed of every random number.")
 @click.option("--pixel-size", type=float, help="Angstrom, instead of the file's.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many particles.")
+@click.option("--drop-duplicates", is_flag=True, help="Keep the first row of an image in several.")
 @click.option("--subset", type=click.Path(path_type=Path), help="File of 0-based rows to classify.")
 @parameter_options
 @click.option("--resume", is_flag=True, help="Continue an unfinished run.")
@@ -172,6 +173,7 @@ def classify(
     pixel_size: float | None,
     limit: int | None,
     subset: Path | None,
+    drop_duplicates: bool,
     resume: bool,
     restart: int,
     overwrite: bool,
@@ -195,7 +197,12 @@ def classify(
     from cryodask.jobs.classify.job import plan_classification
     from cryodask.jobs.classify.planning import check_fits, plan_cost
 
-    stack = _open(particles, pixel_size, limit, subset)
+    stack = _open(particles, pixel_size)
+    if drop_duplicates:
+        stack = stack.take(~stack.table["name"].duplicated().to_numpy())
+    if subset is not None:
+        stack = stack.take(_rows(subset, len(stack)))
+    stack = stack.take(slice(limit))
     values = options | {"radius": _radius(radius, diameter, stack.pixel_size)}
     job = plan_classification(
         stack,
@@ -214,16 +221,13 @@ def classify(
     _compute(job, where, as_json)
 
 
-def _open(particles: str, pixel_size: float | None, limit: int | None, subset: Path | None) -> Any:
+def _open(particles: str, pixel_size: float | None) -> Any:
     from cryodask.errors import InputError
     from cryodask.io.particle_stack import open_particles
 
     if particles.startswith("bdb:"):
         raise InputError("bdb is not readable; export to HDF or STAR with your EMAN2 tools")
-    stack = open_particles(particles, pixel_size=pixel_size)
-    if subset is not None:
-        stack = stack.take(_rows(subset, len(stack)))
-    return stack.take(slice(limit)) if limit is not None else stack
+    return open_particles(particles, pixel_size=pixel_size)
 
 
 def _rows(path: Path, count: int) -> Any:

@@ -13,7 +13,7 @@ from cryodask.cli.options import (
     overwrite_option,
     resume_option,
 )
-from cryodask.cli.particle_runs import compat_option, run_particles
+from cryodask.cli.particle_runs import compat_option, run_particles, tell
 
 
 @click.command("constrained-search")
@@ -47,8 +47,9 @@ def constrained_search(
     from cryodask.jobs.micrograph_matching.constrained import open_constrained
     from cryodask.jobs.micrograph_matching.constrained_config import ConstrainedConfig
 
-    def open_runs(device: str, memory: float, tell: Any) -> Any:
-        parameters = ConstrainedConfig.from_yaml(config).with_own(compat=compat)
+    parameters = ConstrainedConfig.from_yaml(config).with_own(compat=compat)
+
+    def open_runs(device: str, memory: float) -> Any:
         return open_constrained(
             parameters,
             output,
@@ -60,4 +61,4 @@ def constrained_search(
             tell=tell,
         )
 
-    run_particles(open_runs, where, dry_run=dry_run, as_json=as_json)
+    run_particles(parameters, open_runs, where, dry_run=dry_run, as_json=as_json)

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @click.option(
     "--structure", "structures", multiple=True, metavar="NAME=FILE", help="One structure to compare."
 )
-@click.option("--keep", metavar="LEVEL,...", help="best, likelihood, summary, template.")
+@click.option(
+    "--keep",
+    metavar="LEVEL,...",
+    help="best, likelihood, summary, template, rotation, displacement, full, top.",
+)
 @click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix.")
 @click.option("--compat", type=click.Choice(["cryolike"]), help="Conventions of another program.")
 @click.option(

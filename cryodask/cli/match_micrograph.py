@@ -15,10 +15,9 @@ from cryodask.cli.options import (
     overwrite_option,
     resume_option,
 )
-from cryodask.cli.running import duration
+from cryodask.cli.running import devices_of, duration
 
 if TYPE_CHECKING:
-    from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.planning import Resources
     from cryodask.jobs.micrograph_matching.runs import MatchRun
 
@@ -67,7 +66,7 @@ def match_micrograph(
 
     All pairs of micrograph and template are one queue of tasks. An interrupted run continues with --resume.
     """
-    from cryodask.cluster import parse_device, parse_memory
+    from cryodask.cluster import parse_device, task_memory
     from cryodask.io.files import require_new
     from cryodask.jobs.micrograph_matching.batch import read_configs
     from cryodask.jobs.micrograph_matching.planning import Resources
@@ -82,10 +81,10 @@ def match_micrograph(
         allow_small_defocus=allow_small_defocus,
     )
     _check_output(output, len(configs))
-    device, threads = _devices(configs[0], device, threads, notices)
+    device, threads = devices_of(configs[0].computational_config, device, threads, notices)
     where = {"where": cluster, "workers": workers, "threads": threads, "memory": memory, "device": device}
     resources = Resources(
-        float(parse_memory(memory)),
+        task_memory(memory, threads),
         batch=configs[0].cryodask.orientation_batch_size,
         device=parse_device(device)[0],
     )
@@ -106,26 +105,6 @@ def _check_output(output: Path | None, pairs: int) -> None:
         raise click.UsageError(f"-o {output}: expected a name that ends in .zarr")
     if output is None and pairs > 1:
         raise click.UsageError(f"{pairs} pairs of micrograph and template: -o RESULT.zarr is required")
-
-
-def _devices(
-    config: "MatchConfig", device: str, threads: int | None, notices: list[str]
-) -> tuple[str, int | None]:
-    """Return device and threads after the configuration's own block; options of the line win."""
-    from cryodask.arrays.module import count_cuda_devices
-
-    context = click.get_current_context()
-    written = config.computational_config.gpu_ids is not None
-    source = click.core.ParameterSource.COMMANDLINE
-    if any(context.get_parameter_source(name) == source for name in ("cluster", "device")):
-        if written:
-            notices.append("computational_config is overridden by --cluster or --device")
-        return device, threads
-    option, notice = config.computational_config.device_option(count_cuda_devices())
-    if notice:
-        notices.append(f"computational_config.{notice}")
-    on_gpu = option.startswith("cuda")
-    return option, config.computational_config.num_cpus if on_gpu and threads is None else threads
 
 
 def _plan(run: "MatchRun", resources: "Resources", seconds: float) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def _grid(run: "MatchRun", plan: dict[str, Any]) -> str:
     if run.first is None:
         return ""
     shape = " x ".join(map(str, plan["search_shape"]))
-    return f"search grid {run.first.problem.grid.factor} ({shape} voxels, box {plan['search_box']}), "
+    chosen = "" if run.first.chosen is None else f"{run.first.chosen.text}, "
+    return f"{chosen}search grid {run.first.problem.grid.factor} ({shape} voxels, box {plan['search_box']}), "
 
 
 def _templates(plan: dict[str, Any]) -> str:

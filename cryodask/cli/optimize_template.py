@@ -14,7 +14,7 @@ from cryodask.cli.options import (
     json_option,
     overwrite_option,
 )
-from cryodask.cli.particle_runs import tell
+from cryodask.cli.particle_runs import placed, tell
 
 if TYPE_CHECKING:
     from cryodask.jobs.micrograph_matching.optimize import Optimum
@@ -42,7 +42,6 @@ def optimize_template(
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
-    cluster: str,
     **where: Any,
 ) -> None:
     """Score voxel sizes of the template of a Leopard-EM optimize_template YAML by known particles."""
@@ -52,17 +51,19 @@ def optimize_template(
     from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
 
     require_new(output, overwrite=overwrite)
+    parameters = OptimizeConfig.from_yaml(config)
+    place = placed(parameters.computational_config, where)
     work = open_optimization(
-        OptimizeConfig.from_yaml(config),
-        device=parse_device(where["device"])[0],
-        memory=float(parse_memory(where["memory"])),
+        parameters,
+        device=parse_device(place["device"])[0],
+        memory=float(parse_memory(place["memory"])),
         tell=tell,
     )
     if dry_run:
         tried = len(work.coarse) + len(work.fine(0.0))
         click.echo(f"{output.name}: {len(work.start)} particles x {tried} voxel sizes; nothing was started")
         return
-    with open_cluster(cluster, **where) as client:
+    with open_cluster(**place) as client:
         found = optimize(
             work,
             choice=Choice(min_snr, best_n),

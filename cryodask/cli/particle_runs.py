@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
     from cryodask.jobs.micrograph_matching.pose_run import PoseRun
+    from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,8 +26,21 @@ def tell(notice: str) -> None:
     click.echo(f"cryodask: note: {notice}", err=True)
 
 
+def placed(block: "ComputationalConfig", where: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `open_cluster`: options of the line, else what a configuration's block says."""
+    from cryodask.cli.running import devices_of
+
+    notices: list[str] = []
+    device, threads = devices_of(block, where["device"], where["threads"], notices)
+    for notice in notices:
+        tell(notice)
+    given = {name: where[name] for name in ("workers", "memory")}
+    return {"where": where["cluster"], "device": device, "threads": threads, **given}
+
+
 def run_particles(
-    open_runs: "Callable[[str, float, Callable[[str], None]], list[PoseRun]]",
+    config: "ParticleConfig",
+    open_runs: "Callable[[str, float], list[PoseRun]]",
     where: dict[str, Any],
     *,
     dry_run: bool,
@@ -35,8 +50,10 @@ def run_particles(
 
     Parameters
     ----------
+    config
+        Its computational block decides where options do not.
     open_runs
-        Given device, memory and a receiver of notices.
+        Given device and memory.
     where
         Options of `cluster_options`.
     dry_run, as_json
@@ -45,13 +62,13 @@ def run_particles(
     from cryodask.cli.running import compute_runs, print_results
     from cryodask.cluster import parse_device, parse_memory
 
-    runs = open_runs(parse_device(where["device"])[0], float(parse_memory(where["memory"])), tell)
+    place = placed(config.computational_config, where)
+    runs = open_runs(parse_device(place["device"])[0], float(parse_memory(place["memory"])))
     if dry_run:
         plans = [_plan(run) for run in runs]
         lines = json.dumps(plans, indent=1) if as_json else "\n".join(map(describe, runs))
         click.echo(lines if as_json else f"{lines}\nnothing was started")
         return
-    place = {"where": where["cluster"]} | {k: where[k] for k in ("workers", "threads", "memory", "device")}
     paths, progress = compute_runs(runs, place, describe, batch=runs[0].batch)
     print_results([{"table": str(path)} for path in paths if path.exists()], progress, as_json)
 

@@ -13,7 +13,7 @@ from cryodask.cli.options import (
     overwrite_option,
     resume_option,
 )
-from cryodask.cli.particle_runs import compat_option, run_particles
+from cryodask.cli.particle_runs import compat_option, run_particles, tell
 
 
 @click.command("refine-particles")
@@ -53,10 +53,10 @@ def refine_particles(
     from cryodask.jobs.micrograph_matching.refine import open_refinement
     from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
 
-    def open_runs(device: str, memory: float, tell: Any) -> Any:
-        parameters = RefineConfig.from_yaml(config).with_own(
-            correlation_variance_is=correlation_variance_is, compat=compat
-        )
+    options = {"correlation_variance_is": correlation_variance_is, "compat": compat}
+    parameters = RefineConfig.from_yaml(config).with_own(**options)
+
+    def open_runs(device: str, memory: float) -> Any:
         run = open_refinement(
             parameters,
             output,
@@ -69,4 +69,4 @@ def refine_particles(
         )
         return [run]
 
-    run_particles(open_runs, where, dry_run=dry_run, as_json=as_json)
+    run_particles(parameters, open_runs, where, dry_run=dry_run, as_json=as_json)

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from cryodask.jobs.execution import JobRun
+    from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
     from cryodask.search.driver import Progress
 
 
@@ -64,6 +65,42 @@ def compute_runs(
         tiles = f"{last.tiles_resumed} of {last.tiles_total} tiles"
         click.echo(f"resumed: {share:.0f} % of the search was there already, {tiles} whole", err=True)
     return paths, last
+
+
+def devices_of(
+    block: "ComputationalConfig", device: str, threads: int | None, notices: list[str]
+) -> tuple[str, int | None]:
+    """Return device and threads after a configuration's own block; options of the line win.
+
+    Parameters
+    ----------
+    block
+        computational_config.
+    device, threads
+        Of the command line.
+    notices
+        What a user should know is added.
+
+    Raises
+    ------
+    ClusterError
+        CUDA devices are there, but not one that the block names.
+    """
+    from cryodask.arrays.module import count_cuda_devices
+
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    if block.backend != "streamed":
+        notices.append(f"computational_config.backend = {block.backend}: no effect")
+    if any(context.get_parameter_source(name) == source for name in ("cluster", "device")):
+        if block.gpu_ids is not None:
+            notices.append("computational_config is overridden by --cluster or --device")
+        return device, threads
+    option, notice = block.device_option(count_cuda_devices())
+    if notice:
+        notices.append(f"computational_config.{notice}")
+    on_gpu = option.startswith("cuda")
+    return option, block.num_cpus if on_gpu and threads is None else threads
 
 
 def print_results(rows: list[dict[str, Any]], progress: "Progress", as_json: bool, **others: str) -> None:

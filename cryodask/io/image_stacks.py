@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.io import mrc
 from cryodask.io.files import require_exists, written_whole
@@ -170,7 +171,7 @@ def _array(name: str) -> Any:
     path = Path(name)
     if path.suffix.lower() == ".npy":
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return load_npy(path, mmap_mode="r")
         except ValueError as error:
             raise InputError(f"{path.name}: not an array of numbers ({error})") from error
     import zarr

@@ -26,11 +26,11 @@ from cryodask.kernels.polar_fused_rows import (
     WEIGHTED,
     fold_block,
 )
+from cryodask.kernels.polar_fused_template import FusedTemplate, can_fuse_templates
 from cryodask.kernels.polar_likelihood import (
     BLOCK,
     ImageBlock,
     TemplateFold,
-    TemplateSpectra,
     template_norms,
 )
 from cryodask.kernels.simd import aligned_empty
@@ -49,9 +49,9 @@ class FusedBlock:
         return len(self.block)
 
 
-def can_fuse(rotations: int, dtype: Any) -> bool:
-    """Say whether the kernel has a transform of this length; it is for single precision."""
-    return dtype == np.complex64 and rotations % 2 == 0 and bool(factors(rotations // 2))
+def can_fuse(rotations: int, shells: int, dtype: Any) -> bool:
+    """Say whether the kernel has transforms of this length; it is for single precision."""
+    return dtype == np.complex64 and bool(factors(rotations // 2)) and can_fuse_templates(rotations, shells)
 
 
 def fused_block(block: ImageBlock) -> FusedBlock:
@@ -64,15 +64,9 @@ def fused_block(block: ImageBlock) -> FusedBlock:
     return FusedBlock(block, np.concatenate([upper, lower], axis=1))
 
 
-def fused_operand(template: TemplateSpectra) -> np.ndarray:
-    """Return a template's displaced spectra as (W/2+1, D, 2 n) float32, real parts first."""
-    return np.concatenate([template.displaced.real, template.displaced.imag], axis=2)
-
-
 def fold_template(
     fused: FusedBlock,
-    template: TemplateSpectra,
-    operand: np.ndarray,
+    template: FusedTemplate,
     form: LikelihoodForm,
     log_prior: np.ndarray | None,
 ) -> TemplateFold:
@@ -80,8 +74,8 @@ def fold_template(
 
     Parameters
     ----------
-    fused, template, operand
-        Of the images, of the template, and `fused_operand` of it.
+    fused, template
+        Images and a template in the kernel's layout.
     form
         The likelihood; ln L is without its constant c.
     log_prior : (D,) float64 or None
@@ -91,7 +85,7 @@ def fold_template(
     half = len(block.spectra) - 1
     norms = _padded(template_norms(block, template.power, half), 1.0)
     inverse_norms = (1 / np.sqrt(norms * _padded(block.iyy, 1.0))).astype(np.float32)
-    products = np.matmul(operand, fused.operand)
+    products = np.matmul(template.operand, fused.operand)
     offset, steps = _offset(block, template, form)
     is_free = form.offset == "none"
     iss = _padded(np.ones(count) if is_free else block.iss, 1.0)
@@ -130,7 +124,7 @@ def _padded(array: np.ndarray, value: float) -> np.ndarray:
 
 
 def _offset(
-    block: ImageBlock, template: TemplateSpectra, form: LikelihoodForm
+    block: ImageBlock, template: FusedTemplate, form: LikelihoodForm
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Return Isx (D or 1, W/2 or 1, 32) and the floats to go on for the next displacement and rotation."""
     if form.offset == "none":

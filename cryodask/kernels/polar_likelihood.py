@@ -152,8 +152,9 @@ def offset_basis(rows: np.ndarray, weights: np.ndarray, tolerance: float) -> np.
     flat = (rows * np.sqrt(w)).reshape(len(rows), -1).astype(np.float64)
     gram = flat @ flat.T
     values, vectors = np.linalg.eigh(gram)
-    left = np.cumsum(np.maximum(values, 0.0))  # squared norm of what is dropped, summed over all rows
-    kept = left > (tolerance**2) * np.max(np.diag(gram))
+    # largest squared norm over the rows of what is lost when all modes up to one are dropped
+    lost = np.cumsum(vectors**2 * np.maximum(values, 0.0), axis=1).max(axis=0)
+    kept = lost > (tolerance**2) * np.max(np.diag(gram))
     kept[-1] = True
     basis = vectors[:, kept].T @ flat / np.sqrt(values[kept])[:, None]
     return basis.reshape(-1, *rows.shape[1:]) / np.sqrt(w)

@@ -76,7 +76,7 @@ def covariance_sum(coefficients: np.ndarray) -> np.ndarray:
     return total
 
 
-def make_basis(signal: np.ndarray, noise: np.ndarray, images: int) -> Basis:
+def make_basis(signal: np.ndarray, noise: np.ndarray, images: int, *, edge: float = EDGE) -> Basis:
     """Return the profiles in which images vary more than noise does.
 
     Parameters
@@ -85,25 +85,20 @@ def make_basis(signal: np.ndarray, noise: np.ndarray, images: int) -> Basis:
         Mean covariances of images and of noise, as sums of `covariance_sum` over their number.
     images : int
         How many images the first is the mean of; few images spread the eigenvalues of noise.
+    edge : float
+        Eigenvalues above 1 + edge sqrt(R/N) are signal; -inf keeps every profile.
     """
     rings = signal.shape[1]
     profiles, weights, counts = [], [], []
     for m, (c, d) in enumerate(zip(signal, noise, strict=True)):
         values, vectors = _eigen(c, d)
-        keep = values > 1 + EDGE * np.sqrt((rings if m else 2 * rings) / images)
+        keep = values > 1 + edge * np.sqrt((rings if m else 2 * rings) / images)
         if not keep.any():
             keep[0] = True
         profiles.append(vectors[:, keep].T)
         weights.append(np.maximum(values[keep] - 1, 1e-3) / np.maximum(values[keep], 1e-3))
         counts.append(int(keep.sum()))
     return _joined(profiles, weights, counts)
-
-
-def full_basis(noise: np.ndarray) -> Basis:
-    """Return all profiles, whitened by the covariance of noise, without weights."""
-    rings = noise.shape[1]
-    profiles = [_eigen(d, d)[1].T for d in noise]
-    return _joined(profiles, [np.ones(rings)] * len(noise), [rings] * len(noise))
 
 
 def _joined(profiles: list[np.ndarray], weights: list[np.ndarray], counts: list[int]) -> Basis:

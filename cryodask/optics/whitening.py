@@ -98,8 +98,29 @@ def cube_power(cube: np.ndarray, voxel_size: float, tilts: TiltSeries | None, bo
     return CubePower(float(cube.var(dtype=np.float64)), means[:n_shells])
 
 
-def whitening(cubes: Sequence[CubePower], voxel_size: float, longest_edge: int) -> Whitening:
-    """Return the filter that flattens the mean spectrum of cubes.
+@dataclass(frozen=True, eq=False)
+class NoiseSpectrum:
+    """The mean power of calm cubes over the frequency.
+
+    Parameters
+    ----------
+    shells
+        (S,) power at whole multiples of `spacing`, on any scale.
+    spacing
+        1/angstrom.
+    """
+
+    shells: np.ndarray
+    spacing: float
+
+    def __call__(self, frequency: np.ndarray) -> np.ndarray:
+        """Return the power at frequencies (any shape, 1/angstrom); the last shell's beyond it."""
+        f = np.asarray(frequency, dtype=np.float64)
+        return np.asarray(np.interp(f, self.spacing * np.arange(len(self.shells)), self.shells))
+
+
+def noise_spectrum(cubes: Sequence[CubePower], voxel_size: float, longest_edge: int) -> NoiseSpectrum:
+    """Return the mean spectrum of cubes.
 
     Parameters
     ----------
@@ -118,12 +139,19 @@ def whitening(cubes: Sequence[CubePower], voxel_size: float, longest_edge: int) 
     calmest = sorted(cubes, key=lambda cube: cube.variance)[: len(cubes) - len(cubes) // 10]
     power = np.mean([cube.shells for cube in calmest], axis=0) if calmest else np.zeros(1)
     if not power[1:].any():
-        raise InputError("whitening: the searched region has no signal to measure a spectrum on")
+        raise InputError("the searched region has no signal to measure a spectrum on")
+    return NoiseSpectrum(power, 1.0 / (longest_edge * voxel_size))
+
+
+def whitening(cubes: Sequence[CubePower], voxel_size: float, longest_edge: int) -> Whitening:
+    """Return the filter that flattens the spectrum of cubes; parameters and errors of `noise_spectrum`."""
+    noise = noise_spectrum(cubes, voxel_size, longest_edge)
+    power = noise.shells
     factor = np.zeros_like(power)
     measured = power > 0
     measured[0] = False
     factor[measured] = 1.0 / np.sqrt(power[measured])
-    spacing, nyquist = 1.0 / (longest_edge * voxel_size), 0.5 / voxel_size
+    spacing, nyquist = noise.spacing, 0.5 / voxel_size
     greatest = (factor * _taper(spacing / nyquist * np.arange(len(factor)))).max()
     return Whitening(factor / greatest, spacing, nyquist)
 

@@ -16,8 +16,8 @@ from cryodask.picking.regions import NOT_SEARCHED
 from cryodask.picking.thresholds import source_name
 
 PICKED_VARIABLES = (
-    "score", "score_raw", "zscore", "noise", "decoy", "orientation", "valid", "class_id", "margin",
-    "euler", "sigma", "n_rotations", "n_voxels", "n_scores",
+    "score", "score_raw", "zscore", "noise", "decoy", "orientation", "valid", "rescored", "class_id",
+    "margin", "euler", "sigma", "n_rotations", "n_voxels", "n_scores",
 )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ class Variable:
         Axes before the positions: (name, length) of each.
     attributes
         Metadata of the variable.
+    leading_chunk
+        Length of a stored chunk along each of the leading axes; 1 where not given.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Variable:
     fill: float | int
     leading: tuple[tuple[str, int], ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
+    leading_chunk: tuple[int, ...] = ()
 
 
 class Problem(Protocol):

@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.search.aggregates import States
 from cryodask.search.problem import Summary, Variable
@@ -137,7 +138,7 @@ class RunStore:
         with (self._partials / f"{part.name}.arrays").open("rb") as stream:
             for key in json.loads(stream.readline()):
                 aggregate, _, name = key.rpartition("/")
-                states.setdefault(aggregate, {})[name] = np.load(stream, allow_pickle=False)
+                states.setdefault(aggregate, {})[name] = load_npy(stream)
         return states
 
     def remove_partials(self, parts: Iterable[Part]) -> None:
@@ -192,7 +193,7 @@ def _create_array(group: zarr.Group, variable: Variable, plan: TilePlan, dimensi
         variable.name,
         shape=(*lengths, *plan.shape),
         shards=(*lengths, *plan.core),
-        chunks=((1,) * len(lengths)) + plan.chunk,
+        chunks=(*(variable.leading_chunk or (1,) * len(lengths)), *plan.chunk),
         dtype=variable.dtype,
         fill_value=variable.fill,
         compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),

@@ -72,7 +72,7 @@ def test_check_loads_the_inputs_and_counts_them(project, capsys):
     [
         ({"tomogram": "t9.mrc"}, "tomogram = t9.mrc: no such file (looked in "),
         ({"lp_rad": 40}, "lp_rad = 40: expected 0 < lp_rad <= 24"),
-        ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
+        ({"miss_rate": 0.1}, "miss_rate = 0.1: is of strategy: coarse_to_fine alone"),
         ({"ctf": "amplitude"}, "ctf = amplitude needs column defocus"),
     ],
 )

@@ -155,7 +155,10 @@ def test_a_wrong_cell_is_named_with_file_line_and_row(project, refused, changes,
     ("changes", "message"),
     [
         ({"search_grid": "0.2"}, "search_grid = 0.2: needs a low-pass that leaves frequencies out"),
-        ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available in this release"),
+        (
+            {"strategy": "coarse_to_fine", "noise_corr": "True"},
+            "strategy = coarse_to_fine: does not go with noise_corr = ratio",
+        ),
         ({"class_by": "score"}, "class_by = score: needs several templates"),
         ({"orientations": '\'{"near": "seeds.csv"}\''}, "restricts nothing without cone"),
     ],

@@ -332,9 +332,10 @@ def bad_inputs() -> Iterator[tuple[list[str], str]]:
     yield ["--radius", "28", "--validate", "members", "--runs", "1"], "members needs --runs >= 2"
     yield ["--radius", "28", "--restart", "5"], "nothing to resume there"
     yield ["--radius", "28", "--memory", "1MB"], "raise --memory"
-    yield ["--radius", "28", "--VPP"], "--VPP: amplitude whitening of phase-plate data is not in this release"
+    yield ["--radius", "28", "--VPP", "--CTF"], "give one of --CTF, --VPP"
     yield ["--radius", "28", "--filament_width", "20"], "--filament_width: helical segments is not"
-    yield ["--radius", "28", "--center_method", "2"], "center_method = 2.0: this release takes 0"
+    yield ["--radius", "28", "--center_method", "8"], "center_method = 8: expected -1 <= center_method <= 7"
+    yield ["--radius", "28", "--iter_reali", "1"], "iter_reali = 1.0: this release takes 0"
     yield ["--radius", "28", "--device", "cuda"], "device = cuda: classes are made on the CPU"
     yield [], "--radius is required"
 
@@ -360,6 +361,36 @@ def test_ctf_needs_defocus_and_images_must_be_numbers(small: Small, tmp_path: Pa
     assert run([*words, "--cluster", "threads"]) == 2
     assert "1 NaN or infinite pixels, first at (image 4, y 5, x 6)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"vpp": True}, {"search": "exact", "splits": 0}, {"filter": "tanh"}, {"whiten_noise": False}]
+)
+def test_other_ways_find_the_views_too(small: Small, options: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match="not tested"):
+        ds = cryodask.classify(small.star, **OPTIONS | {"runs": 1} | options)
+    truth = Truth(small.work.rotations[:, 2], small.work.view, small.work.noise)
+    figures = summary(truth, ds["class_id"].values)
+    assert figures["ari_accounted"] > 0.9
+    assert figures["accounted"] > 0.8
+
+
+def test_parts_of_a_stack_add_up(small: Small, tmp_path: Path, capsys: Any) -> None:
+    given = rows(small.star)
+    twice = tmp_path / "twice.star"
+    blocks = starfile.read(small.star, always_dict=True)
+    starfile.write(blocks | {"particles": pd.concat([given, given[:3]])}, twice)
+    (tmp_path / "rows.txt").write_text("\n".join(map(str, range(5, 150))))
+    (tmp_path / "small.mrcs").symlink_to(small.star.parent / "small.mrcs")
+    words = ["classify", str(twice), str(tmp_path / "out"), *FLAGS, "--cluster", "threads"]
+    assert run(words) == 2
+    assert "rows 1 and 201: the same image 000001@small.mrcs; --drop-duplicates" in capsys.readouterr().err
+    words += ["--drop-duplicates", "--subset", str(tmp_path / "rows.txt"), "--limit", "120", "--splits", "0"]
+    assert run([*words, "--averages", "none"]) == 0
+    files = [tmp_path / "out" / f"particles_{name}.star" for name in ("accounted", "unaccounted")]
+    names = [name for path in files if path.exists() for name in rows(path)["rlnImageName"]]
+    assert sorted(names) == sorted(given["rlnImageName"][5:125])
+    assert not (tmp_path / "out" / "class_averages.mrcs").exists()
 
 
 def test_a_foreign_folder_is_left_alone(small: Small, tmp_path: Path, capsys: Any) -> None:

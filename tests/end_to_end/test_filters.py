@@ -316,3 +316,21 @@ def test_refinement_scores_with_the_filters_of_the_search(gradient, run_cli, tmp
         found = LocalSearch(problem, step=0.0, position=False)(Pose(place, matrix))
         assert found.score == pytest.approx(scores[place], abs=1e-5)
     assert 1 < independent_scores(result)[0] < result.n_voxels[0] * len(ROTATIONS)
+
+
+def test_the_coarse_grid_has_the_filters_of_every_cell(tmp_path, run_cli):
+    optics = {"defocus": 9000 + 5 * ANGLES, "exposure": 0.2 * np.arange(len(ANGLES))}
+    gradient = Series(tmp_path, voxel_size=2.0, shape=(48, 40, 240), **optics)
+    filters = {"calc_ctf": True, "calc_exp": True, "whiten": True, "defocus_hand": -1, "noise_corr": False}
+    found, full = (
+        gradient.matched(run_cli, f"grid_{grid}", **filters, lp_rad=8, lp_sigma=0.7, search_grid=grid)
+        for grid in (0.75, "full")
+    )
+    assert found.attrs["search_factor"] == 0.75
+    assert np.prod(json.loads(found.attrs["filters"])["defocus_cells"]) > 1
+    exact = found.rescored.values > 0
+    ours, theirs = found.score_raw.values[0][exact], full.score_raw.values[0][exact]
+    same = found.orientation.values[0][exact] == full.orientation.values[0][exact]
+    assert same.mean() > 0.4
+    assert np.abs(ours - theirs)[same].max() < 1e-4
+    assert (ours - theirs).max() < 1e-4

@@ -125,7 +125,7 @@ BAD = [
     ({"grid__max_displacement_pixels": 40}, "max_displacement_pixels = 40: expected 0 <= x < 16"),
     ({"grid__viewing_dist": 0.2}, "unknown key grid.viewing_dist (did you mean viewing_distance?)"),
     ({"keep": ["poses"]}, "keep = "),
-    ({"keep": ["full"]}, "full is not supported yet"),
+    ({"keep": ["top"], "top": 0}, "expected 1 <= top <= 1000"),
     ({"image_options__optics": "file"}, "rlnDefocusU is missing; give optics, or optics: none"),
     (
         {"image_options__optics": {"defocus_u": 2.1}},

@@ -395,3 +395,32 @@ def test_task_fits_its_memory_or_is_refused(tmp_path: Path, groel: str) -> None:
     assert make_plan(problem, 2**31).core == (32,)
     with pytest.raises(cd.CryodaskError, match=r"needs .* GiB, a worker has 0\.019 GiB"):
         make_plan(problem, 20e6)
+
+
+def test_every_level_follows_from_all_poses(tmp_path: Path, groel: str) -> None:
+    star = simulate(tmp_path / "p.star", groel, count=5, snr=0.2)
+    levels = ["best", "likelihood", "template", "rotation", "displacement", "full", "top"]
+    options = GRID | {"viewing_distance": 0.9, "top": 4}
+    cd.likelihood(star, {"g": groel}, keep=levels, **options).cryo.store(tmp_path / "all.zarr")
+    all_poses = cd.open_result(tmp_path / "all.zarr").isel(structure=0).load()
+    weight = all_poses.weight.reset_coords(drop=True)
+    all_poses = all_poses.reset_coords(drop=True)
+    cc, score = all_poses.cross_correlation_full, all_poses.log_likelihood_full.astype(float)
+    for level, axes in (("template", ["displacement", "rotation"]), ("rotation", ["displacement"]),
+                        ("displacement", ["rotation"])):  # fmt: skip
+        xr.testing.assert_allclose(cc.max(axes), all_poses[f"cross_correlation_{level}"].astype("f4"))
+        summed = score.reduce(logsumexp, axes)
+        np.testing.assert_allclose(summed, all_poses[f"log_likelihood_{level}"], rtol=0, atol=2e-3)
+    np.testing.assert_allclose(cc.max(["template", "displacement", "rotation"]), all_poses.cross_correlation)
+    log_weight = np.log(weight / weight.sum())
+    total = (score + log_weight).reduce(logsumexp, ["template", "displacement", "rotation"]) - np.log(25 * 64)
+    np.testing.assert_allclose(total, all_poses.log_likelihood, rtol=0, atol=1e-3)
+    orientations = (score + log_weight).reduce(logsumexp, ["displacement"]) - np.log(25 * 64) - total
+    flat = orientations.stack(pose=["template", "rotation"]).transpose("image", "pose")
+    expected = -np.sort(-flat.values, axis=1)[:, :4]
+    np.testing.assert_allclose(all_poses.top_log_posterior.T, expected, rtol=0, atol=2e-3)
+    first = flat.argmax("pose").values
+    np.testing.assert_array_equal(all_poses.top_template[0] * 64 + all_poses.top_rotation[0], first)
+    fused = cd.likelihood(star, {"g": groel}, keep=["best", "likelihood"], **options).isel(structure=0)
+    np.testing.assert_allclose(fused.log_likelihood, all_poses.log_likelihood, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(fused.inplane_rotation, all_poses.inplane_rotation)

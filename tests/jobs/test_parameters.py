@@ -121,9 +121,16 @@ def test_a_band_beyond_the_template_box_is_refused(changes, message):
     ("changes", "message"),
     [
         ({"class_by": "zscore"}, "class_by = zscore: needs several templates"),
-        ({"miss_rate": 0.05}, "miss_rate = 0.05: not available in this release, expected 0.01"),
-        ({"false_positives": 3}, "false_positives = 3.0: not available in this release, expected 1.0"),
-        ({"strategy": "coarse_to_fine"}, "strategy = coarse_to_fine: not available"),
+        ({"miss_rate": 0.05}, "miss_rate = 0.05: is of strategy: coarse_to_fine alone"),
+        ({"false_positives": 3}, "false_positives = 3: is of strategy: coarse_to_fine alone"),
+        (
+            {"strategy": "coarse_to_fine", "search_grid": 0.75},
+            "strategy = coarse_to_fine: does not go with search_grid = 0.75",
+        ),
+        (
+            {"strategy": "coarse_to_fine", "orientations": {"near": "seeds.star", "cone": 20}},
+            "strategy = coarse_to_fine: does not go with orientations",
+        ),
         ({"orientations": {"near": "seeds.star"}}, "orientations.near = seeds.star: restricts nothing"),
     ],
 )

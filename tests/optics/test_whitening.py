@@ -78,7 +78,7 @@ def test_whitening_multiplies_the_template_filter():
 
 
 def test_an_empty_region_is_refused():
-    with pytest.raises(InputError, match="whitening: the searched region has no signal"):
+    with pytest.raises(InputError, match="the searched region has no signal"):
         whitening([CubePower(0.0, np.zeros(33))], VOXEL, 64)
     with pytest.raises(InputError, match="no signal"):
         whitening([], VOXEL, 64)

@@ -16,7 +16,8 @@ from scipy.special import logsumexp
 from cryodask.geometry.polar import PolarGrid, displacement_grid, displacement_phases
 from cryodask.geometry.views import Views, ring_views
 from cryodask.kernels.likelihood_form import LikelihoodForm
-from cryodask.kernels.polar_fused import fold_template, fused_block, fused_operand
+from cryodask.kernels.polar_fused import fold_template, fused_block
+from cryodask.kernels.polar_fused_template import fused_template, planar_basis, planar_phases
 from cryodask.kernels.polar_likelihood import (
     fold_scores,
     image_block,
@@ -222,14 +223,24 @@ def test_fused_kernel_gives_what_the_arrays_give(
     shared_data: Path, name: str, samples: float, offset: Any, scale: Any
 ) -> None:
     form = LikelihoodForm(samples, 0.0, offset, scale)
-    images, templates = blocks(case(shared_data, name), form, np.complex64)
+    z = case(shared_data, name)
+    images, templates = blocks(z, form, np.complex64)
+    basis = offset_basis(GRID.box_transform[None, :, :HALF] * z["ctf"][:, :, :HALF], GRID.weights, 1e-13)
+    planes = planar_phases(
+        displacement_phases(GRID, z["displacement_grid_angstrom"].T.astype(float), LENGTH), GRID.weights
+    )
+    rows = planar_basis(basis if form.offset == "exact" else None, GRID.weights)
     prior = np.log(np.linspace(1, 2, 25) / 37.5)
     prior[7] = -np.inf
     fused = fused_block(images)
     tolerance = 5e-3 if name == CLEAN else 1e-4
-    for template in templates[::5]:
+    for template, half in list(zip(templates, z["templates_fourier"][:, :, :HALF], strict=True))[::5]:
+        own = fused_template(half.astype(np.complex64), planes, GRID.weights, form, rows)
+        real, imaginary = np.split(own.operand, 2, axis=2)
+        np.testing.assert_allclose(real + 1j * imaginary, template.displaced, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(own.offset, template.offset, rtol=0, atol=1e-5)
         expected = fold_scores(*pose_scores(images, template, form), prior)
-        found = fold_template(fused, template, fused_operand(template), form, prior)
+        found = fold_template(fused, own, form, prior)
         np.testing.assert_allclose(found.correlation, expected.correlation, rtol=0, atol=1e-6)
         np.testing.assert_array_equal(found.pose, expected.pose)
         np.testing.assert_array_equal(found.likeliest, expected.likeliest)
@@ -242,7 +253,7 @@ def test_fused_kernel_gives_what_the_arrays_give(
         )  # fmt: skip
         square = [f.square / f.weighted**2 for f in (found, expected)]
         np.testing.assert_allclose(*square, rtol=0, atol=tolerance)
-        alone = fold_template(fused, template, fused_operand(template), form, None)
+        alone = fold_template(fused, own, form, None)
         np.testing.assert_array_equal(alone.pose, expected.pose)
 
 

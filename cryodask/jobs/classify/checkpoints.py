@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npz
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.generation import Screened, Tested
 from cryodask.jobs.classify.passes import Classes
@@ -41,11 +42,11 @@ def read_state(folder: Path, name: str) -> RunState | None:
     found = sorted(folder.glob(f"{name}_*.npz"))
     if not found:
         return None
-    with np.load(found[-1], allow_pickle=False) as stored:
-        plain = json.loads(str(stored["plain"]))
-        plain["tried"] = tuple((a, b, c) for a, b, c in plain["tried"])
-        kept = _classes("kept", stored) if "kept_averages" in stored else None
-        return RunState(_classes("classes", stored), kept, **plain)
+    stored = load_npz(found[-1])
+    plain = json.loads(str(stored["plain"]))
+    plain["tried"] = tuple((a, b, c) for a, b, c in plain["tried"])
+    kept = _classes("kept", stored) if "kept_averages" in stored else None
+    return RunState(_classes("classes", stored), kept, **plain)
 
 
 def _flat(name: str, classes: Classes) -> dict[str, np.ndarray]:
@@ -122,8 +123,7 @@ class Outcome:
 
 def read_outcome(path: Path) -> Outcome:
     """Read what `Outcome.write` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        values = {each.name: stored[each.name] for each in fields(Outcome)}
+    values = load_npz(path)
     return Outcome(**(values | {"chosen": int(values["chosen"]), "junk": float(values["junk"])}))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import gumbel_r
 
+from cryodask.arrays.npy import load_npy
 from cryodask.jobs.classify.passes import Classes, Population, Shortlist, take_poses
 from cryodask.jobs.classify.poses import Poses, first_poses
 from cryodask.jobs.classify.shards import Images, borrowed
@@ -43,7 +44,7 @@ def _left_out(
     means_path: str,
     sizes: np.ndarray,
 ) -> np.ndarray:
-    basis, means = images.model.basis, np.load(means_path)
+    basis, means = images.model.basis, load_npy(means_path)
     with borrowed(images, owner, chunk, indices, poses.centre) as coefficients:
         lying = aligned(coefficients.basis, basis.frequency, poses.angle, poses.mirror)
     count = sizes[poses.label][:, None]
@@ -82,7 +83,7 @@ def _ride(
     path: str,
     offsets: np.ndarray,
 ) -> np.ndarray:
-    model, references = images.model, np.load(path)
+    model, references = images.model, load_npy(path)
     poses, rows = first_poses(origins), np.arange(len(indices))
     with borrowed(images, owner, chunk, indices, poses.centre) as coefficients:
         for _ in range(RIDES):

@@ -11,12 +11,14 @@ import numpy as np
 import yaml
 
 from cryodask import __version__
+from cryodask.arrays.npy import load_npz
 from cryodask.errors import InputError
 from cryodask.io.image_stacks import ImagePlaces, write_stack
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.assembled import Assembled, assemble
 from cryodask.jobs.classify.averages import FullAverage, full_average
+from cryodask.jobs.classify.centring import centred_images
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
@@ -98,6 +100,7 @@ def plan_classification(
     ------
     InputError
     """
+    _check_names(stack)
     if stack.pixel_size is None and parameters.ctf != "none" and stack.has_defocus:
         raise InputError(f"{Path(stack.source).name}: no pixel size for the CTF; give --pixel-size")
     columns = ", ".join(stack.blocks[stack.block].columns) if stack.block else "none"
@@ -107,6 +110,8 @@ def plan_classification(
     if stack.pixel_size is None:
         tell("no pixel size in the files: lengths are given in pixels")
         stack = replace(stack, images=stack.images.assign_attrs(pixel_size=1.0))
+    if parameters.vpp:
+        parameters = parameters.model_copy(update={"ctf": "none"})
     if parameters.ctf is None:
         parameters = parameters.model_copy(update={"ctf": "flip" if stack.has_defocus else "none"})
         if not stack.has_defocus:
@@ -117,6 +122,19 @@ def plan_classification(
     folder = RunFolder(output, resume=resume, overwrite=overwrite, restart=restart)
     folder.check(stack, parameters)
     return Classification(stack, parameters, folder, chunk or chunk_length(len(stack)))
+
+
+def _check_names(stack: ParticleStack) -> None:
+    """Refuse an image that stands in two rows: it would vote twice."""
+    names = stack.table["name"]
+    again = np.flatnonzero(names.duplicated())
+    if len(again):
+        name = names.iloc[again[0]]
+        first = int(np.flatnonzero(names == name)[0])
+        raise InputError(
+            f"{Path(stack.source).name} rows {first + 1} and {again[0] + 1}: the same image {name}; "
+            "--drop-duplicates keeps the first"
+        )
 
 
 def _check_optics(stack: ParticleStack, parameters: ClassifyParameters) -> None:
@@ -208,6 +226,10 @@ def _centres(
     if p.use_origins:
         origins = stack.table[["origin_x", "origin_y"]].fillna(0).to_numpy(np.float64)
         start = (-origins / job.working_pixel).astype(np.float32)
+    if p.center_method:
+        if p.center_method > 2:
+            tell(f"center_method = {p.center_method}: taken for 2, the rotational average")
+        start = centred_images(prepared.particles, p.center_method, job.shape, rounds)
     if p.skip_prealignment:
         return start
     stored = job.folder.work / "prealignment.npz"
@@ -224,8 +246,7 @@ def _centres(
         centres[rows] = found.centres
         write_arrays(stored, {"centres": centres})
         _write_prealignment(job, centres, found)
-    with np.load(stored) as file:
-        return file["centres"]
+    return load_npz(stored)["centres"]
 
 
 def _write_prealignment(job: Classification, centres: np.ndarray, found: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
+from cryodask.arrays.npy import load_npz
 from cryodask.kernels.polar import PolarGrid
 from cryodask.kernels.polar_correlation import AngleTable
 from cryodask.kernels.steerable import Basis
@@ -111,12 +112,12 @@ class Model:
 @lru_cache(maxsize=4)
 def read_model(path: str) -> Model:
     """Read a model that `Model.write` wrote; a path is written once."""
-    with np.load(path) as stored:
-        grid = PolarGrid(*(int(value) for value in stored["grid"]))
-        basis = Basis(stored["starts"], stored["profiles"], stored["weights"])
-        table = AngleTable(int(stored["angles"]), grid.frequencies)
-        cutoff, falloff = (float(value) for value in stored["filter"])
-        return Model(grid, basis, table, int(stored["box"]), cutoff, falloff)
+    stored = load_npz(path)
+    grid = PolarGrid(*(int(value) for value in stored["grid"]))
+    basis = Basis(stored["starts"], stored["profiles"], stored["weights"])
+    table = AngleTable(int(stored["angles"]), grid.frequencies)
+    cutoff, falloff = (float(value) for value in stored["filter"])
+    return Model(grid, basis, table, int(stored["box"]), cutoff, falloff)
 
 
 def offset_grid(x_range: float, y_range: float, step: float) -> np.ndarray:

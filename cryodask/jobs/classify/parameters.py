@@ -56,6 +56,9 @@ class ClassifyParameters(BaseModel):
     validate_by: Rule = "auto"
     margin: float | Literal["none"] = -1.0
     filter: Literal["wiener", "tanh"] = "wiener"
+    search: Literal["fast", "exact"] = "fast"
+    vpp: bool = False
+    center_method: Annotated[int, Field(ge=-1, le=7)] = 0
     whiten_noise: bool = True
     passes: Annotated[int, Field(ge=2, le=200)] = 12
     splits: Annotated[int, Field(ge=0, le=200)] = 20
@@ -117,6 +120,8 @@ def make_parameters(values: dict[str, Any]) -> ClassifyParameters:
         raise input_error(error, ClassifyParameters, OptionNames()) from None
     _check_search(parameters)
     _check_filter(parameters)
+    if parameters.vpp and parameters.ctf == "flip":
+        raise InputError("give one of --CTF, --VPP")
     if parameters.classes is not None and parameters.img_per_grp not in (None, -1):
         raise InputError("give one of --classes, --img_per_grp")
     if parameters.runs == 1 and parameters.validate_by in ("members", "views"):

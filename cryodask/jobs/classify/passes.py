@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npy
 from cryodask.jobs.classify.model import STILL
 from cryodask.jobs.classify.poses import FARTHEST, Poses, joined, moved_centres
 from cryodask.jobs.classify.shards import Images, borrowed
@@ -162,7 +163,7 @@ def _score_chunk(
     """Score a chunk: ids, scores and codes of the shortlist."""
     model = images.model
     with borrowed(images, owner, chunk, indices, centres) as coefficients:
-        score, code = correlate(in_lanes(coefficients.basis), np.load(path), model.basis, model.table)
+        score, code = correlate(in_lanes(coefficients.basis), load_npy(path), model.basis, model.table)
     return shortlisted(score[: len(indices)], code[: len(indices)])
 
 
@@ -220,7 +221,7 @@ def _update_chunk(
     offsets: np.ndarray,
     count: int,
 ) -> tuple[Poses, np.ndarray]:
-    references = np.load(path)
+    references = load_npy(path)
     with borrowed(images, owner, chunk, indices, poses.centre) as coefficients:
         taken = take_poses(images, coefficients.basis, references, poses, code, offsets, origins)
         coefficients.move(images, taken.centre)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.fft
 
+from cryodask.arrays.npy import load_npy
 from cryodask.jobs.classify.frc import first_crossing, ring_correlation
 from cryodask.jobs.classify.model import STILL, Model, offset_grid
 from cryodask.jobs.classify.passes import Population, take_poses
@@ -143,7 +144,7 @@ def _align_chunk(
     poses = poses.replaced(label=np.zeros(len(indices), np.int32))
     with borrowed(images, "prealignment", chunk, indices, poses.centre) as coefficients:
         if path is not None:
-            references = np.load(path)
+            references = load_npy(path)
             code = correlate(in_lanes(coefficients.basis), references, model.basis, model.table)[1]
             poses = take_poses(
                 images,

@@ -88,6 +88,22 @@ def flipped(images: np.ndarray, ctfs: np.ndarray) -> np.ndarray:
     return scipy.fft.irfft2(spectra, s=images.shape[1:]).astype(np.float32)
 
 
+def ring_amplitudes(images: np.ndarray) -> np.ndarray:
+    """Return the root of the mean power of each ring of each image's spectrum, (n, shells) float64."""
+    shells = half_shells(images.shape[1]).ravel()
+    power = np.square(np.abs(scipy.fft.rfft2(images)))
+    counts = np.bincount(shells)
+    return np.sqrt(np.stack([np.bincount(shells, each.ravel()) / counts for each in power]))
+
+
+def amplified(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Return images with the rings of their spectra multiplied by factors (shells,), linear between rings."""
+    box = images.shape[1]
+    radius = np.hypot(scipy.fft.fftfreq(box)[:, None], scipy.fft.rfftfreq(box)) * box
+    transfer = np.interp(radius, np.arange(len(factor)), factor).astype(np.float32)
+    return scipy.fft.irfft2(scipy.fft.rfft2(images) * transfer, s=images.shape[1:]).astype(np.float32)
+
+
 def resampled(images: np.ndarray, shape: WorkingShape) -> np.ndarray:
     """Return images at the working size, (n, L, L) float32, 0 outside the input."""
     if shape.rho == 1 and shape.box == shape.working_box:

@@ -1,12 +1,13 @@
 """The preparation of a stack on the cluster: working images, decoys, and the basis of both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.io.image_stacks import ImagePlaces
 from cryodask.jobs.classify import preparation
@@ -18,14 +19,16 @@ from cryodask.jobs.classify.randomness import Purpose, lowest_hashes, normal_ima
 from cryodask.jobs.classify.shards import Images
 from cryodask.kernels.polar import PolarGrid
 from cryodask.kernels.polar_correlation import AngleTable
-from cryodask.kernels.steerable import Basis, covariance_sum, make_basis
+from cryodask.kernels.steerable import EDGE, Basis, covariance_sum, make_basis
 from cryodask.optics.ctf_image import ImageCtf, ctf_image
 from cryodask.search.rounds import Rounds
 
 FREQUENCIES, ANGLES = 24, 48
+EXACT_ANGLES = 256
 FINE_RADIUS, SAMPLES, FINE_SAMPLES = 40, 128, 256
 MOST_FOR_BASIS = 100_000
 LEAST_DECOYS, MOST_DECOYS = 400, 2000
+LEAST_AMPLITUDE = 1e-6  # of the largest, below which a ring is not raised further
 DEVIANT = 3.0  # times, or a third of, the median standard deviation of the group
 
 
@@ -43,6 +46,8 @@ class RawStack:
     shape : WorkingShape
     sign : int
         -1 where the particles are dark.
+    amplitude : (shells,) float64 or None
+        Factor of each ring of the spectrum, for phase-plate data.
     """
 
     places: ImagePlaces
@@ -50,11 +55,12 @@ class RawStack:
     group: np.ndarray
     shape: WorkingShape
     sign: int
+    amplitude: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> "RawStack":
         """Return some images."""
         optics = None if self.optics is None else tuple(np.array(self.optics, object)[rows])
-        return RawStack(self.places.take(rows), optics, self.group[rows], self.shape, self.sign)
+        return replace(self, places=self.places.take(rows), optics=optics, group=self.group[rows])
 
     def backgrounds_removed(self, first: int = 0) -> np.ndarray:
         """Read the images, bright on dark, less their background; `first` is the row of the first."""
@@ -133,6 +139,8 @@ def prepare(
     """Write working images and decoys, chunk by chunk; chunks that are there are not made again."""
     groups = int(raw.group.max()) + 1
     spans = [slice(k * particles.chunk, (k + 1) * particles.chunk) for k in range(particles.chunks)]
+    if parameters.vpp:
+        raw = replace(raw, amplitude=_amplitude(raw, spans, rounds))
     tasks = [(particles, k, raw.take(span), span.start, groups) for k, span in enumerate(spans)]
     totals, contrast = np.zeros((groups, len(_shells(raw.shape)) + 1)), 0.0
     for sums, inside in rounds.each(_resample_chunk, tasks):
@@ -144,6 +152,19 @@ def prepare(
     usable = _scale_particles(particles, raw.group, deviation, tell)
     decoys = _make_decoys(particles, raw, None if parameters.whiten_noise else power, parameters.seed)
     return Prepared(particles, decoys, usable, contrast / particles.count)
+
+
+def _amplitude(raw: RawStack, spans: list[slice], rounds: Rounds) -> np.ndarray:
+    """Return the inverse of the mean amplitude of all images in each ring, 1 at the origin."""
+    total: np.ndarray | float = 0.0
+    for sums in rounds.each(_amplitude_sum, [(raw.take(span), span.start) for span in spans]):
+        total = total + sums
+    mean = np.asarray(total) / len(raw.group)
+    return np.append(1.0, 1 / np.maximum(mean[1:], LEAST_AMPLITUDE * mean[1:].max()))
+
+
+def _amplitude_sum(raw: RawStack, first: int) -> np.ndarray:
+    return preparation.ring_amplitudes(raw.backgrounds_removed(first)).sum(axis=0)
 
 
 def _shells(shape: WorkingShape) -> np.ndarray:
@@ -160,6 +181,8 @@ def _resample_chunk(
         inside = float(values[:, ~raw.shape.background].mean(axis=1, dtype=np.float64).sum())
         if raw.optics is not None:
             values = preparation.flipped(values, raw.transfer())
+        if raw.amplitude is not None:
+            values = preparation.amplified(values, raw.amplitude)
         values = preparation.resampled(values, raw.shape)
         power = preparation.noise_power(values, raw.shape)
         sums = np.zeros((groups, power.shape[1] + 1))
@@ -167,7 +190,7 @@ def _resample_chunk(
         np.add.at(sums[:, 1:], raw.group, power)
         images.write(chunk, values, "_resampled")
         images.write(chunk, np.append(sums.ravel(), inside), "_power")
-    found = np.load(summary)
+    found = load_npy(summary)
     return found[:-1].reshape(groups, -1), float(found[-1])
 
 
@@ -177,7 +200,7 @@ def _whiten_chunk(
     """Write a chunk of working images; return the standard deviation of the noise of each."""
     record = images.path(chunk, "_deviation")
     if not record.exists():
-        values = np.load(images.path(chunk, "_resampled"))
+        values = load_npy(images.path(chunk, "_resampled"))
         if power is not None:
             for number in np.unique(group):
                 values[group == number] = preparation.whitened(values[group == number], power[number])
@@ -185,7 +208,7 @@ def _whiten_chunk(
         images.write(chunk, values)
         images.write(chunk, deviation, "_deviation")
     images.path(chunk, "_resampled").unlink(missing_ok=True)
-    return np.load(record)
+    return load_npy(record)
 
 
 def _scale_particles(
@@ -232,9 +255,10 @@ def _make_decoys(particles: Images, raw: RawStack, power: np.ndarray | None, see
 
 def make_grid(parameters: ClassifyParameters) -> PolarGrid:
     """Return the rings of the working images."""
-    radius = parameters.target_radius
-    samples = FINE_SAMPLES if radius > FINE_RADIUS else SAMPLES
-    return PolarGrid(parameters.ir, radius, parameters.rs, samples, FREQUENCIES)
+    radius, exact = parameters.target_radius, parameters.search == "exact"
+    samples = FINE_SAMPLES if radius > FINE_RADIUS or exact else SAMPLES
+    frequencies = min(int(np.pi * radius), samples // 2) + 1 if exact else FREQUENCIES
+    return PolarGrid(parameters.ir, radius, parameters.rs, samples, frequencies)
 
 
 def write_model(
@@ -247,12 +271,12 @@ def write_model(
     signal = _covariance(images, grid, chosen, centres[chosen], rounds)
     everyone = np.arange(prepared.decoys.count)
     noise = _covariance(prepared.decoys, grid, everyone, np.zeros((len(everyone), 2), np.float32), rounds)
-    basis = make_basis(signal, noise, len(chosen))
+    exact = parameters.search == "exact"
+    basis = make_basis(signal, noise, len(chosen), edge=-np.inf if exact else EDGE)
     if parameters.filter == "tanh":
         basis = Basis(basis.starts, basis.profiles, np.ones_like(basis.weights))
-    model = Model(
-        grid, basis, AngleTable(ANGLES, FREQUENCIES), parameters.working_box, parameters.FH, parameters.FF
-    )
+    table = AngleTable(EXACT_ANGLES if exact else ANGLES, grid.frequencies)
+    model = Model(grid, basis, table, parameters.working_box, parameters.FH, parameters.FF)
     model.write(Path(images.folder) / images.model_name)
     return model
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from cryodask.arrays.npy import load_npy
 from cryodask.jobs.classify.passes import Classes, Population
 from cryodask.jobs.classify.poses import Poses
 from cryodask.jobs.classify.shards import Images
@@ -86,7 +87,7 @@ def _view_agreements(population: Population, chosen: Classes, witnesses: list[Cl
 
 def _agree(images: Images, paths: list[str], poses: list[Poses]) -> np.ndarray:
     drawn = [
-        drawn_into(images, np.load(path), own, poses[0].centre)
+        drawn_into(images, load_npy(path), own, poses[0].centre)
         for path, own in zip(paths, poses, strict=True)
     ]
     return np.stack([images.model.basis.dot(drawn[0], other) for other in drawn[1:]])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npy
 from cryodask.jobs.classify.model import Model, read_model
 from cryodask.search.store import replacing
 
@@ -64,18 +65,18 @@ class Images:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return images by index, (n, L, L) float32, in the order given; brought to unit noise."""
         scale = self.scale[indices]
-        first = np.load(self.path(int(indices[0]) // self.chunk), mmap_mode="r")
+        first = load_npy(self.path(int(indices[0]) // self.chunk), mmap_mode="r")
         images = np.empty((len(indices), *first.shape[1:]), np.float32)
         for number in np.unique(indices // self.chunk):
             own = indices // self.chunk == number
-            images[own] = np.load(self.path(int(number)), mmap_mode="r")[indices[own] % self.chunk]
+            images[own] = load_npy(self.path(int(number)), mmap_mode="r")[indices[own] % self.chunk]
         images *= scale[:, None, None]
         return images
 
     @property
     def scale(self) -> np.ndarray:
         """Factor that brings each image to unit noise, (count,) float32."""
-        return np.load(Path(self.folder) / f"{self.name}_scale.npy", mmap_mode="r")
+        return load_npy(Path(self.folder) / f"{self.name}_scale.npy", mmap_mode="r")
 
     @property
     def model(self) -> Model:

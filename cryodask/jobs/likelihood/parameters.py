@@ -12,8 +12,7 @@ from cryodask.jobs.messages import FieldError, Source, input_error
 from cryodask.jobs.micrograph_matching.block import Block
 from cryodask.jobs.yaml_file import read_mapping
 
-Level = Literal["best", "likelihood", "summary", "template"]
-LAZY_LEVELS = ("rotation", "displacement", "full", "top")
+Level = Literal["best", "likelihood", "summary", "template", "rotation", "displacement", "full", "top"]
 Files = Literal["zarr", "star", "csv", "png", "matrix"]
 
 COMPATIBLE: dict[str, dict[str, Any]] = {
@@ -180,6 +179,7 @@ class LikelihoodParameters(Block):
     atoms: Atoms = Atoms()
     likelihood: LikelihoodOptions = LikelihoodOptions()
     keep: tuple[Level, ...] = ("best", "likelihood", "summary")
+    top: Annotated[int, Field(ge=1, le=1000)] = 10
     output: str | None = None
     files: tuple[Files, ...] = ("zarr",)
     ignore_aberrations: bool = False
@@ -199,8 +199,6 @@ class LikelihoodParameters(Block):
     def _levels(cls, value: Any) -> Any:
         words = [value] if isinstance(value, str) else list(value)
         for word in words:
-            if word in LAZY_LEVELS:
-                raise ValueError(f"{word} is not supported yet, expected {', '.join(get_args(Level))}")
             if word not in get_args(Level):
                 raise ValueError(f"expected {', '.join(get_args(Level))}")
         return words

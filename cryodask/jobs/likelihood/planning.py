@@ -12,6 +12,7 @@ from cryodask.geometry.polar import PolarGrid, displacement_grid
 from cryodask.geometry.views import Views
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.likelihood.images import ImagePreparation
+from cryodask.jobs.likelihood.levels import FINE, fine_bytes
 from cryodask.jobs.likelihood.parameters import Gaussian, LikelihoodParameters
 from cryodask.jobs.likelihood.problem import LikelihoodProblem
 from cryodask.jobs.likelihood.structures import Structure, check_fits
@@ -88,6 +89,7 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         credible=options.credible,
         is_raw=options.view_weights == "raw",
         template_keys=keys,
+        top=parameters.top,
     )
 
 
@@ -135,7 +137,9 @@ def image_bytes(problem: LikelihoodProblem) -> float:
     shells, rotations = problem.maker.grid.shape
     size = np.dtype(problem.maker.dtype).itemsize
     spectra = (rotations // 2 + 1) * shells * size
-    rows = (5 * problem.needs_sums + 2 * ("template" in problem.keep)) * 8 * problem.hypotheses
+    each = (5 * problem.needs_sums + 2 * ("template" in problem.keep)) * 8
+    fine = fine_bytes(problem.keep, len(problem.displacements), problem.rotations)
+    rows = (each + fine) * problem.hypotheses
     return 3.6 * spectra + 2.0 * rows + 16.0 * problem.maker.grid.box**2
 
 
@@ -145,7 +149,7 @@ def template_bytes(problem: LikelihoodProblem) -> float:
     size = np.dtype(problem.maker.dtype).itemsize
     spectra = len(problem.displacements) * shells * (rotations // 2 + 1) * size
     block = len(problem.displacements) * rotations * BLOCK * 8
-    return 8.0 * spectra + 4.0 * block
+    return 8.0 * spectra + (10.0 if set(FINE) & set(problem.keep) else 4.0) * block
 
 
 def working_set(problem: LikelihoodProblem, images: int) -> float:
@@ -164,7 +168,9 @@ def make_plan(problem: LikelihoodProblem, memory: float) -> TilePlan:
     room = SHARE * memory - template_bytes(problem)
     count = min(int(room / image_bytes(problem)) // BLOCK * BLOCK, MOST_IMAGES)
     count = min(count, math.ceil(problem.images / BLOCK) * BLOCK)
-    if count < BLOCK:
+    if "full" in problem.keep and count < BLOCK:
+        count = int(room / image_bytes(problem))
+    if count < (1 if "full" in problem.keep else BLOCK):
         need = working_set(problem, BLOCK) / SHARE
         raise ResourceError(
             f"{BLOCK} images against a template: needs {need / 2**30:.2g} GiB, "

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from cryodask.geometry.polar import relion_pose, relion_pose_of_cryolike
+from cryodask.jobs.likelihood.levels import FINE, finish_fine
 from cryodask.kernels.polar_likelihood import ImageBlock, inner_products, pose_scores
 from cryodask.search.aggregates import States
 from cryodask.search.pair_aggregates import ordered_rows
@@ -78,6 +79,7 @@ def finish_tile(
     summary = {"images": float(count), "inverted": 0.0}
     sums = ordered_rows(states, "sums") if problem.needs_sums else None
     folds = ordered_rows(states, "template") if "template" in problem.keep else None
+    fine = {level: ordered_rows(states, level) for level in FINE if level in problem.keep}
     for number in range(len(problem.structures)):
         rows = slice(*problem.offsets[number : number + 2])
         if "best" in problem.keep:
@@ -87,9 +89,13 @@ def finish_tile(
             for name, values in found.items():
                 arrays[name][number] = values
         if sums is not None:
-            for name, values in integrate(problem, tile, number, sums[rows]).items():
+            integrated = integrate(problem, tile, number, sums[rows])
+            for name, values in integrated.items():
                 if name in arrays:
                     arrays[name][number] = values
+            own = {level: each[rows] for level, each in fine.items()}
+            for name, values in finish_fine(problem, number, own, integrated["log_likelihood"]).items():
+                arrays[name][number, : len(values)] = values
         if folds is not None and sums is not None:
             for name, values in template_level(problem, folds[rows], sums[rows]).items():
                 arrays[name][number, : values.shape[0]] = values

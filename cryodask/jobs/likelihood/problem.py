@@ -1,7 +1,7 @@
 """The search that the engine runs: positions are images, hypotheses are the templates of all structures."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 from cryodask.geometry.polar import displacement_phases
 from cryodask.geometry.views import Views
 from cryodask.jobs.likelihood.images import ImagePreparation
+from cryodask.jobs.likelihood.levels import FINE, fine_rows, fine_variables
 from cryodask.jobs.likelihood.posterior import finish_tile, variables
 from cryodask.jobs.likelihood.structures import Structure
 from cryodask.jobs.likelihood.templates import TemplateMaker
-from cryodask.kernels.polar_fused import FusedBlock, can_fuse, fold_template, fused_block, fused_operand
+from cryodask.kernels.polar_fused import FusedBlock, can_fuse, fold_template, fused_block
+from cryodask.kernels.polar_fused_template import fused_template, planar_basis, planar_phases
 from cryodask.kernels.polar_likelihood import (
     ImageBlock,
     TemplateFold,
@@ -32,6 +34,7 @@ from cryodask.search.tiles import Batch, Tile
 
 BASIS_IMAGES = 512  # whose CTFs span the offset basis
 BASIS_TOLERANCE = {"complex64": 2e-4, "complex128": 1e-8}
+CACHED = ("phases", "_planes", "_planar_basis")  # made again by each process
 # columns of the rows kept of a template: log sums with and without the prior, mean and square of P, maximum
 LOG_SUM, PLAIN, MEAN, SQUARE, LARGEST = range(5)
 
@@ -76,6 +79,7 @@ class LikelihoodProblem:
     credible: float
     is_raw: bool
     template_keys: tuple[str, ...]
+    top: int = 10
 
     @property
     def rotations(self) -> int:
@@ -85,7 +89,7 @@ class LikelihoodProblem:
     @property
     def needs_sums(self) -> bool:
         """Whether the likelihood is integrated."""
-        return self.by_posterior or bool({"likelihood", "summary", "template"} & set(self.keep))
+        return self.by_posterior or bool({"likelihood", "summary", "template", *FINE} & set(self.keep))
 
     @property
     def aggregates(self) -> dict[str, Aggregate]:
@@ -95,7 +99,7 @@ class LikelihoodProblem:
             found["sums"] = Rows()
         if "template" in self.keep:
             found["template"] = Rows()
-        return found
+        return found | {level: Rows() for level in FINE if level in self.keep}
 
     @property
     def offsets(self) -> np.ndarray:
@@ -110,7 +114,9 @@ class LikelihoodProblem:
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The arrays of the result."""
-        return variables(len(self.structures), max(map(len, self.views)), self.keep)
+        sizes = len(self.structures), max(map(len, self.views))
+        fine = fine_variables(*sizes, len(self.displacements), self.rotations, self.keep, self.top)
+        return variables(*sizes, self.keep) + fine
 
     def prepare(self) -> None:
         """Make the offset basis and the templates that are not there yet."""
@@ -144,8 +150,16 @@ class LikelihoodProblem:
             self.maker.dtype
         )
 
+    @cached_property
+    def _planes(self) -> np.ndarray:
+        return planar_phases(self.phases, self.maker.grid.weights)
+
+    @cached_property
+    def _planar_basis(self) -> np.ndarray | None:
+        return planar_basis(self.basis(), self.maker.grid.weights)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "phases"}
+        return {key: value for key, value in self.__dict__.items() if key not in CACHED}
 
     def blocks(self, tile: Tile) -> list[ImageBlock]:
         """Return the image blocks of a tile; the last tile's are kept, since its batches follow each
@@ -164,13 +178,14 @@ class LikelihoodProblem:
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Score a batch of templates on a tile's images."""
         blocks = self.blocks(tile)
-        fused = self._fused(blocks)
+        fused = None if set(FINE) & set(self.keep) else self._fused(blocks)
         states = empty_states(self.aggregates, tile.shape)
         rows: list[np.ndarray] = []
         poses: list[np.ndarray] = []
+        fine: dict[str, list[np.ndarray]] = {level: [] for level in FINE if level in self.keep}
         for structure, view in self._each(batch):
-            template = self.spectra(self.templates(structure)[view])
-            folds = self._fold(template, blocks, fused)
+            template = np.asarray(self.templates(structure)[view])
+            folds = self._fold_fine(template, blocks, fine) if fine else self._fold(template, blocks, fused)
             self._update_best(states, structure, view, folds)
             if self.needs_sums:
                 rows.append(np.concatenate([_sums(fold) for fold in folds]))
@@ -181,6 +196,8 @@ class LikelihoodProblem:
             states["sums"] = Rows().update({}, np.stack(rows), batch.start)
         if "template" in self.keep:
             states["template"] = Rows().update({}, np.stack(poses), batch.start)
+        for level, kept in fine.items():
+            states[level] = Rows().update({}, np.stack(kept), batch.start)
         return states
 
     def finish(self, tile: Tile, states: States) -> tuple[dict[str, np.ndarray], Summary]:
@@ -194,19 +211,39 @@ class LikelihoodProblem:
             yield structure, hypothesis - int(offsets[structure])
 
     def _fused(self, blocks: list[ImageBlock]) -> list[FusedBlock] | None:
-        if not can_fuse(self.rotations, np.dtype(self.maker.dtype)):
+        if not can_fuse(self.rotations, len(self.maker.grid.radii), np.dtype(self.maker.dtype)):
             return None
         return [fused_block(block) for block in blocks]
 
     def _fold(
-        self, template: TemplateSpectra, blocks: list[ImageBlock], fused: list[FusedBlock] | None
+        self, template: np.ndarray, blocks: list[ImageBlock], fused: list[FusedBlock] | None
     ) -> list[TemplateFold]:
         form = self.preparation.form
         prior = self.log_prior if self.needs_sums else None
         if fused is not None:
-            operand = fused_operand(template)
-            return [fold_template(block, template, operand, form, prior) for block in fused]
-        return [fold_scores(*pose_scores(block, template, form), prior) for block in blocks]
+            weights = self.maker.grid.weights
+            alone = replace(form, offset="none")  # correlations alone need no overlap with the box
+            own = form if self.needs_sums else alone
+            prepared = fused_template(template, self._planes, weights, own, self._planar_basis)
+            return [fold_template(block, prepared, own, prior) for block in fused]
+        spectra = self.spectra(template)
+        return [fold_scores(*pose_scores(block, spectra, form), prior) for block in blocks]
+
+    def _fold_fine(
+        self, template: np.ndarray, blocks: list[ImageBlock], fine: dict[str, list[np.ndarray]]
+    ) -> list[TemplateFold]:
+        """Score every pose, and add what the finer levels keep of them."""
+        spectra = self.spectra(template)
+        folds: list[TemplateFold] = []
+        found: dict[str, list[np.ndarray]] = {level: [] for level in fine}
+        for block in blocks:
+            correlation, score = pose_scores(block, spectra, self.preparation.form)
+            folds.append(fold_scores(correlation, score, self.log_prior))
+            for level, values in fine_rows(self.keep, correlation, score, self.log_prior, self.top).items():
+                found[level].append(values)
+        for level, parts in found.items():
+            fine[level].append(np.concatenate(parts))
+        return folds
 
     def _update_best(self, states: States, structure: int, view: int, folds: list[TemplateFold]) -> None:
         if self.by_posterior:
@@ -251,6 +288,11 @@ class _Key:
 @lru_cache(maxsize=1)
 def _blocks(folder: str, start: int, stop: int, key: _Key) -> list[ImageBlock]:
     return key.problem.preparation.blocks(start, stop, key.problem.basis())
+
+
+def forget_blocks() -> None:
+    """Give back the memory of the image blocks that are kept for the next batch of their tile."""
+    _blocks.cache_clear()
 
 
 @lru_cache(maxsize=32)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 MIN_SNR = 8.0
+SAME_SIZE = 1e-9  # angstrom
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Optimum:
     table
         pixel_size (angstrom), score (mean z), particles, stage; in the order they were tried.
     pixel_size, uncertainty
-        Vertex of the parabola through the best three values and its standard error, angstrom; NaN where the
-        best value is the end of its range.
+        Vertex of the parabola around the best value and its standard error, angstrom; NaN where the best is
+        the end of its range.
     """
 
     table: pd.DataFrame
@@ -232,28 +233,37 @@ def optimize(
 
 
 def parabola_optimum(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the voxel size of best score and its standard error, by the parabola through the best three.
+    """Return the voxel size of best score and its standard error, by a parabola around the best value.
 
-    The z-score of a particle has unit noise, and N particles of mean z their log-likelihood N z^2/2, so that
-    the error is 1/sqrt(N z |z''|).
+    It is fitted to all scores between the values of the first list on either side: those of the second list
+    alone lie so close that noise would bend it. The z-score of a particle has unit noise, and N particles of
+    mean z the log-likelihood N z^2/2, so that the error is 1/sqrt(N z |z''|).
 
     Parameters
     ----------
     table
-        pixel_size, score, particles, stage; the last stage counts.
+        pixel_size, score, particles, stage.
     """
-    last = table[table["stage"] == table["stage"].iloc[-1]].sort_values("pixel_size")
-    x, y = last["pixel_size"].to_numpy(float), last["score"].to_numpy(float)
-    if not np.isfinite(y).any():
+    known = table[np.isfinite(table["score"])]
+    if known.empty:
         return math.nan, math.nan
-    at = int(np.nanargmax(y))
-    if not 0 < at < len(x) - 1:
-        return float(x[at]), math.nan
-    a, b, _ = np.polyfit(x[at - 1 : at + 2] - x[at], y[at - 1 : at + 2], 2)
+    best = known.loc[known["score"].idxmax()]
+    centre, coarse = (
+        float(best["pixel_size"]),
+        table.loc[table["stage"] == table["stage"].iloc[0], "pixel_size"],
+    )
+    below, above = coarse[coarse < centre - SAME_SIZE], coarse[coarse > centre + SAME_SIZE]
+    if below.empty or above.empty:
+        return centre, math.nan
+    low, high = float(below.max()), float(above.min())
+    near = known[known["pixel_size"].between(low - SAME_SIZE, high + SAME_SIZE)]
+    if near["pixel_size"].nunique() < 3:
+        return centre, math.nan
+    a, b, _ = np.polyfit(near["pixel_size"] - centre, near["score"], 2)
     if not a < 0:
-        return float(x[at]), math.nan
-    count = int(last["particles"].iloc[at])
-    return float(x[at] - b / (2 * a)), 1.0 / math.sqrt(count * y[at] * 2 * abs(a))
+        return centre, math.nan
+    vertex = min(max(centre - b / (2 * a), low), high)
+    return float(vertex), 1.0 / math.sqrt(int(best["particles"]) * float(best["score"]) * 2 * abs(a))
 
 
 def simulated_template(config: OptimizeConfig, voxel_size: float) -> np.ndarray:

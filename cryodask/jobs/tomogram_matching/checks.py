@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryodask.jobs.tomogram_matching.row_source import RowSource
-from cryodask.jobs.tomogram_matching.settings import Settings, is_unset
+from cryodask.jobs.tomogram_matching.settings import is_unset
 
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cryodask")
 
 INCREMENTS = ("step", "cone", "inplane_step", "inplane_range", "diameter", "resolution")
-
-# What this release does not do yet: the native key, and the value at which it is off.
-NOT_YET: dict[str, Any] = {
-    "strategy": "exhaustive",
-    "miss_rate": 0.01,
-    "false_positives": 1.0,
-}
 
 
 def prefer_list(mapping: dict[str, Any], source: RowSource) -> None:
@@ -55,15 +48,30 @@ def check_together(parameters: "MatchParameters") -> None:
     _check_wedge(parameters)
     _check_optics(parameters)
     _check_orientations(parameters)
-    if parameters.decoy != "none":
-        _check_full_search(parameters, f"decoy = {parameters.decoy}")
+    _check_strategy(parameters)
 
 
-def _check_full_search(parameters: "MatchParameters", what: str) -> None:
-    """Refuse what only the exhaustive search can do."""
+def _check_strategy(parameters: "MatchParameters") -> None:
+    """Refuse what a coarse-to-fine search cannot do, and its settings without it."""
     source = parameters.source
-    if parameters.strategy != "exhaustive":
-        raise source.wrong("strategy", parameters.strategy, f"does not go with {what} in this release")
+    if parameters.strategy == "exhaustive":
+        for key in ("miss_rate", "false_positives"):
+            if key in parameters.model_fields_set:
+                text = "is of strategy: coarse_to_fine alone"
+                raise source.wrong(key, f"{getattr(parameters, key):g}", text)
+        return
+    refused = {
+        "noise_correction": parameters.noise_correction != "none",
+        "decoy": parameters.decoy != "none",
+        "search_grid": parameters.search_grid != "auto",
+        "orientations": parameters.orientations is not None,
+        "templates": len(parameters.templates) > 1,
+    }
+    for key, is_given in refused.items():
+        if is_given:
+            value = getattr(parameters, key)
+            other = source.label(key) + (f" = {value}" if isinstance(value, str | float) else "")
+            raise source.wrong("strategy", parameters.strategy, f"does not go with {other}")
 
 
 def _check_orientations(parameters: "MatchParameters") -> None:
@@ -74,7 +82,6 @@ def _check_orientations(parameters: "MatchParameters") -> None:
     if prior.cone is None and prior.inplane_range is None and prior.reach is None:
         text = "restricts nothing without cone, inplane_range or reach"
         raise source.wrong("orientations.near", prior.near, text)
-    _check_full_search(parameters, source.label("orientations"))
 
 
 def _check_filters(parameters: "MatchParameters") -> None:
@@ -158,20 +165,15 @@ def check_band(parameters: "MatchParameters", box: int, voxel_size: float | None
 
 
 def check_supported(rows: Iterable["MatchParameters"]) -> None:
-    """Refuse by name what this release does not do yet.
+    """Refuse what needs several templates where there is one.
 
     Raises
     ------
     InputError
-        Naming the first such field and the value that switches it off.
+        Naming the field.
     """
     for parameters in rows:
         source = parameters.source
-        for key, off in NOT_YET.items():
-            value = getattr(parameters, key)
-            if value != off:
-                shown = value.model_dump_json(exclude_none=True) if isinstance(value, Settings) else value
-                raise source.wrong(key, shown, f"not available in this release, expected {off}")
         if parameters.class_by is not None and not parameters.templates:
             raise source.wrong("class_by", parameters.class_by, "needs several templates")
 

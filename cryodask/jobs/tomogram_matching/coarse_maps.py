@@ -56,10 +56,20 @@ class CoarseMaps:
         Positions on the full grid.
     thresholds
         Of each template: the score above which a maximum is a peak.
+    reach
+        Voxels of the full grid around a peak that are scored; default: those of the grid.
     """
 
-    def __init__(self, grid: SearchGrid, path: str, tile: Tile, thresholds: Sequence[float]) -> None:
+    def __init__(
+        self,
+        grid: SearchGrid,
+        path: str,
+        tile: Tile,
+        thresholds: Sequence[float],
+        reach: float | None = None,
+    ) -> None:
         self.grid, self.tile, self.thresholds = grid, tile, thresholds
+        self.reach = grid.reach if reach is None else reach
         self.group = zarr.open_group(path, mode="r")
         more = grid.reach_coarse + NEIGHBOURS + 1
         around = [grid.around(a, b, more) for a, b in zip(tile.start, tile.stop, strict=True)]
@@ -103,7 +113,7 @@ class CoarseMaps:
                 found |= is_peak & (values == maximum_filter(values, size=3, mode="nearest"))
         places = np.argwhere(found)
         at = places + self.first
-        factor, reach = float(self.grid.factor), self.grid.reach
+        factor, reach = float(self.grid.factor), self.reach
         starts = np.ceil(at / factor - reach - 1e-9).astype(np.int64) - self.tile.start
         stops = np.floor(at / factor + reach + 1e-9).astype(np.int64) + 1 - self.tile.start
         starts, stops = np.maximum(starts, 0), np.minimum(stops, self.tile.shape)
@@ -124,13 +134,29 @@ class CoarseMaps:
         """
         rows = self.around("orientation", template) if copy < 0 else self.around("beside_row", template, copy)
         peaks = self.peaks()
-        reach = np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
-        z, y, x = (column[:, None] + reach for column in peaks.places.T)
-        near = rows[z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]].reshape(len(z), -1)
+        near = _neighbourhoods(rows, peaks.places)
         windows = np.repeat(np.arange(len(near)), near.shape[1])
         pairs = np.unique(np.stack([near.ravel().astype(np.int64), windows]), axis=1)
         pairs = pairs[:, pairs[0] != int(NO_ID)]
         return Requests(pairs[0], pairs[1], peaks.starts, peaks.stops)
+
+    def best_rows(self, peaks: Peaks, count: int) -> np.ndarray:
+        """Return the rows of the best scores in the neighbourhood of each peak of the only template.
+
+        Returns
+        -------
+        numpy.ndarray
+            (peak, count) different rows, the best first, -1 where there are fewer.
+        """
+        rows = _neighbourhoods(self.around("orientation", 0), peaks.places).astype(np.int64)
+        scores = _neighbourhoods(self.around("score_raw", 0), peaks.places)
+        found = np.full((len(rows), count), -1, np.int64)
+        for place, order in enumerate(np.lexsort((rows, -scores), axis=1)):
+            different = dict.fromkeys(rows[place, order].tolist())
+            different.pop(int(NO_ID), None)
+            best = list(different)[:count]
+            found[place, : len(best)] = best
+        return found
 
     def around(self, name: str, *lead: int) -> np.ndarray:
         """Return a map around the tile; beyond its edges it wraps around or repeats the edge."""
@@ -159,3 +185,11 @@ class CoarseMaps:
                 for x_to, x_from in x:
                     out[z_to, y_to, x_to] = read[(*lead, z_from, y_from, x_from)]
         return out
+
+
+def _neighbourhoods(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the values (place, 27) in the 3x3x3 neighbourhoods of places (place, 3)."""
+    reach = np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    z, y, x = (column[:, None] + reach for column in places.T)
+    near = values[z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
+    return near.reshape(len(places), -1)

@@ -13,6 +13,7 @@ from cryodask.jobs.tomogram_matching.particle import in_cube
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid
 from cryodask.optics.fourier_crop import crop_half_spectrum, crop_volume, resample_mask
+from cryodask.optics.template_filter import RadialWeight
 from cryodask.search.aggregates import NO_ID, Aggregate, Moments, States
 from cryodask.search.problem import Summary, Variable
 from cryodask.search.tiles import Batch, Tile
@@ -32,11 +33,14 @@ class CoarseSearch:
         The match on the full grid, whose filtered tomogram is cropped.
     grid
         The coarse grid.
+    lowpass
+        Further factor on the cropped tomogram, over 1/angstrom.
     """
 
     search: MatchProblem
     full: MatchProblem
     grid: SearchGrid
+    lowpass: RadialWeight | None = None
 
     @property
     def hypotheses(self) -> int:
@@ -74,6 +78,7 @@ class CoarseSearch:
             self.grid,
             memory=settings.memory,
             voxel_size=settings.voxel_size,
+            weight=self.lowpass,
         )
 
     def fold(self, tile: Tile, batch: Batch) -> States:

@@ -1,7 +1,6 @@
 """The filtered tomogram on the coarse grid, slab by slab in bounded memory."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.filtering import slabs, spectrum_storage, threads
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid
 from cryodask.optics.fourier_crop import crop_axis
-
-RadialWeight = Callable[[np.ndarray], np.ndarray]
+from cryodask.optics.template_filter import RadialWeight
 
 
 def crop_tomogram(

@@ -9,7 +9,15 @@ import zarr
 
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.optics.tilts import TiltSeries
-from cryodask.optics.whitening import Whitening, cube_power, cube_slices, whitening
+from cryodask.optics.whitening import (
+    CubePower,
+    NoiseSpectrum,
+    Whitening,
+    cube_power,
+    cube_slices,
+    noise_spectrum,
+    whitening,
+)
 
 
 def measure_whitening(
@@ -21,7 +29,21 @@ def measure_whitening(
     box: int,
     tilts: TiltSeries | None,
 ) -> Whitening:
-    """Measure the filter that flattens a tomogram, in cubes of which most is searched where there are such.
+    """Measure the filter that flattens a tomogram; parameters and errors of `measure_noise`."""
+    cubes, powers = _measure(read, folder, shape, voxel_size, box, tilts)
+    return whitening(powers, voxel_size, _longest_edge(cubes))
+
+
+def measure_noise(
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    folder: Path,
+    *,
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    box: int,
+    tilts: TiltSeries | None,
+) -> NoiseSpectrum:
+    """Measure the spectrum of a tomogram, in cubes of which most is searched where there are such.
 
     Parameters
     ----------
@@ -43,14 +65,29 @@ def measure_whitening(
     InputError
         There is no signal to measure.
     """
+    cubes, powers = _measure(read, folder, shape, voxel_size, box, tilts)
+    return noise_spectrum(powers, voxel_size, _longest_edge(cubes))
+
+
+def _measure(
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    folder: Path,
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    box: int,
+    tilts: TiltSeries | None,
+) -> tuple[list[tuple[slice, slice, slice]], list[CubePower]]:
     path = constants.mask_path(folder)
     mask: Any = zarr.open_array(path, mode="r") if path.exists() else None
     z, y, x = ((0, size) for size in shape) if mask is None else _searched_region(mask)
     cubes = cube_slices((z, y, x), box)
     if mask is not None:
         cubes = [cube for cube in cubes if np.mean(mask[cube]) > 0.5] or cubes
-    powers = [cube_power(read(cube), voxel_size, tilts, box) for cube in cubes]
-    return whitening(powers, voxel_size, max(side.stop - side.start for side in cubes[0]))
+    return cubes, [cube_power(read(cube), voxel_size, tilts, box) for cube in cubes]
+
+
+def _longest_edge(cubes: list[tuple[slice, slice, slice]]) -> int:
+    return max(side.stop - side.start for side in cubes[0])
 
 
 def _searched_region(mask: Any) -> list[tuple[int, int]]:

@@ -120,7 +120,7 @@ def prepare_tomogram(folder: Path, settings: TomogramFilter) -> None:
         settings.axes,
         mean=statistics.mean,
         voxel_size=settings.voxel_size,
-        spectrum_filter=_SpectrumFilter(settings, radial_weights(settings.laplacian, curve)),
+        spectrum_filter=SpectrumFilter(settings, radial_weights(settings.laplacian, curve)),
         memory=settings.memory,
         scratch=scratch,
     )
@@ -153,7 +153,7 @@ def _whitening(
         raise InputError(f"{settings.label}: {error}") from None
 
 
-class _SpectrumFilter:
+class SpectrumFilter:
     """The filter of section 3.4 over slabs of the half spectrum."""
 
     def __init__(self, settings: TomogramFilter, weights: Sequence[RadialWeight]) -> None:
@@ -161,6 +161,7 @@ class _SpectrumFilter:
         self.longest = max(settings.shape[0], settings.shape[2])
 
     def __call__(self, kz: np.ndarray, ky: np.ndarray, kx: np.ndarray) -> np.ndarray:
+        """Return the factors at broadcastable frequencies, 1/angstrom."""
         settings = self.settings
         if settings.band is None and settings.sampled is None and not self.weights:
             return np.ones((1, 1, 1), np.float32)

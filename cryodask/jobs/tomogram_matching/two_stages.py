@@ -1,6 +1,7 @@
 """A match in two stages: its coarse search planned and written beside the match on the full grid."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from cryodask.geometry.euler import rotation_from_euler
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, write_selection
+from cryodask.jobs.tomogram_matching.climbing import Climbing, CoarseUnits
 from cryodask.jobs.tomogram_matching.coarse_area import CoarseArea
+from cryodask.jobs.tomogram_matching.coarse_choice import ChosenStage, choose_first_stage, restored
 from cryodask.jobs.tomogram_matching.coarse_search import (
     CoarseSearch,
-    coarse_filters,
     coarse_mask,
     coarse_problem,
-    coarse_volume,
 )
+from cryodask.jobs.tomogram_matching.coarse_tables import make_coarse_tables, on_coarse_grid
 from cryodask.jobs.tomogram_matching.constants import Tables
-from cryodask.jobs.tomogram_matching.inputs import MatchInputs, viewing_directions
+from cryodask.jobs.tomogram_matching.inputs import MatchInputs
 from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
 from cryodask.jobs.tomogram_matching.planning import (
     BYTES_OF_MAPS,
@@ -30,19 +31,16 @@ from cryodask.jobs.tomogram_matching.planning import (
     has_constants,
     make_plan,
     share_of_rows,
-    template_volumes,
 )
-from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.rescoring import Rescoring
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid, choose_search_grid
 from cryodask.jobs.tomogram_matching.seeding import write_seeds
-from cryodask.jobs.tomogram_matching.weighting import make_template_filters
-from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.kernels.statistics_grid import choose_statistics_grid
 from cryodask.search.plan import plan_shards
-from cryodask.search.store import RunStore
+from cryodask.search.store import RunStore, write_json
 from cryodask.search.tiles import TilePlan
 
+log = logging.getLogger("cryodask")
 COARSE = "coarse"  # folder of its maps, in that of the run
 SHARD = 128  # positions of the full grid that a task of the second stage scores, on an axis
 LEAST_SHARD, SHARD_BYTES = 32, 2**29  # fewer where the maps of many templates would take more memory
@@ -56,23 +54,39 @@ class FirstStage:
     ----------
     problem, plan, area, store
         What is searched, its tiles, where, and where its maps go.
+    chosen
+        How few rotations it searches, from coarse to fine; None where it searches all.
     """
 
     problem: CoarseSearch
     plan: TilePlan
     area: CoarseArea
     store: RunStore
+    chosen: ChosenStage | None = None
 
     @property
     def second(self) -> Rescoring:
         """The search problem of the second stage."""
-        return Rescoring(self.problem.full, self.problem.grid, self.store)
+        full, grid, chosen = self.problem.full, self.problem.grid, self.chosen
+        if chosen is None:
+            return Rescoring(full, grid, self.store)
+        return Climbing(
+            full,
+            grid,
+            self.store,
+            units=CoarseUnits(chosen.threshold, chosen.regression, chosen.sigma),
+            step=chosen.fine_step,
+            coarse_step=chosen.choice.step,
+            symmetry=chosen.symmetry,
+            coarse_tables=self.problem.search.parts[0].tables_folder,
+        )
 
     @property
     def attributes(self) -> dict[str, Any]:
         """What a result says of it."""
         plan = {"grid": self.plan.grid, "tile": self.plan.core, "block": self.plan.block}
-        return {
+        own = {} if self.chosen is None else {"coarse_to_fine": json.dumps(self.chosen.described())}
+        return own | {
             "search_factor": float(self.problem.grid.factor),
             "statistics_grid": self.problem.search.parts[0].statistics_fraction,
             "plan": json.dumps(plan),
@@ -82,6 +96,8 @@ class FirstStage:
         """Create the store and write what the tasks read, unless it is resumed."""
         if not self.store.exists():
             self.store.create(self.plan, self.problem.variables, ("z", "y", "x"), {})
+            if self.chosen is not None:
+                write_json(_choice_file(self.store), self.chosen.described())
         if has_constants(self.problem.search):
             return
         folder = Path(self.problem.search.folder)
@@ -95,8 +111,10 @@ class FirstStage:
             constants.write_tables(Path(part.tables_folder), tables)
 
     def _tables(self, inputs: MatchInputs) -> Iterator[Tables]:
+        lowpass, grid = self.problem.lowpass, self.problem.grid
         for each, part in zip(inputs.every, self.problem.full.parts, strict=True):
-            yield make_coarse_tables(each, part, self.problem.grid)
+            own = each if self.chosen is None else replace(each, angles=self.chosen.angles)
+            yield make_coarse_tables(own, part, grid, lowpass)
 
     @property
     def scratch_bytes(self) -> float:
@@ -147,24 +165,36 @@ def make_first_stage(
     ResourceError
         Where no tile fits the memory.
     """
-    grid = choose_search_grid(inputs)
+    store = RunStore(str(folder))
+    chosen = None
+    if inputs.parameters.strategy == "coarse_to_fine":
+        chosen = _chosen(inputs, full, area, store)
+    grid = choose_search_grid(inputs) if chosen is None else chosen.grid
     if grid is None:
         return None
     fractions = [_statistics_fraction(each, grid) for each in inputs.every]
-    problem = CoarseSearch(coarse_problem(full, grid, fractions), full, grid)
+    search = coarse_problem(full, grid, fractions)
+    if chosen is not None:
+        search = replace(search.parts[0], hypotheses=len(chosen.angles))
+    problem = CoarseSearch(search, full, grid, None if chosen is None else chosen.lowpass)
     where = CoarseArea(area, grid)
     plan = plan or make_plan(on_coarse_grid(inputs, grid), problem.search, where, resources)
-    return FirstStage(problem, plan, where, RunStore(str(folder)))
+    return FirstStage(problem, plan, where, store, chosen)
 
 
-def on_coarse_grid(inputs: MatchInputs, grid: SearchGrid) -> MatchInputs:
-    """Return inputs whose voxels, and with them the positions of seeds, are those of the coarse grid."""
-    factor = float(grid.factor)
-    seeds = inputs.seeds
-    if seeds is not None:
-        seeds = replace(seeds, positions=seeds.positions * factor)
-    others = tuple(on_coarse_grid(other, grid) for other in inputs.others)
-    return replace(inputs, voxel_size=inputs.voxel_size / factor, seeds=seeds, others=others)
+def _chosen(inputs: MatchInputs, full: MatchProblem, area: SearchArea, store: RunStore) -> ChosenStage | None:
+    """Return the choice of an unfinished run, else a new one; None where everything is searched."""
+    problem = full.parts[0]
+    if _choice_file(store).exists():
+        return restored(inputs, problem, json.loads(_choice_file(store).read_text()))
+    chosen, text = choose_first_stage(inputs, problem, area, tiles=len(second_plan(area).tiles))
+    if chosen is None:
+        log.warning("%s%s", inputs.parameters.source.place, text)
+    return chosen
+
+
+def _choice_file(store: RunStore) -> Path:
+    return store.run_folder / "choice.json"
 
 
 def _statistics_fraction(inputs: MatchInputs, grid: SearchGrid) -> float:
@@ -180,36 +210,3 @@ def second_plan(area: SearchArea, templates: int = 1) -> TilePlan:
     while edge > LEAST_SHARD and BYTES_OF_MAPS * templates * edge**3 > SHARD_BYTES:
         edge //= 2
     return plan_shards(area.shape, edge, is_wanted=None if area.is_everything else area.has)
-
-
-def make_coarse_tables(inputs: MatchInputs, problem: TomogramProblem, grid: SearchGrid) -> Tables:
-    """Return the tables of one template on the coarse grid.
-
-    Parameters
-    ----------
-    inputs
-        Of the template.
-    problem
-        Its match on the full grid.
-    grid
-        The coarse grid.
-    """
-    volumes = [coarse_volume(volume, grid) for volume in template_volumes(inputs, problem)]
-    mask = coarse_mask(inputs.particle.mask, grid)
-    filters = make_template_filters(in_padded_box(inputs, grid), problem.cells)
-    return Tables(
-        matrices=rotation_from_euler(inputs.angles).as_matrix(),
-        templates=np.stack([rotation_coefficients(volume, problem.interpolation) for volume in volumes]),
-        mask=mask,
-        mask_coefficients=rotation_coefficients(mask, "linear"),
-        directions=viewing_directions(inputs.angles),
-        template_filters=coarse_filters(filters, grid),
-        seed_rows=None if inputs.seeds is None else inputs.seed_rows,
-    )
-
-
-def in_padded_box(inputs: MatchInputs, grid: SearchGrid) -> MatchInputs:
-    """Return inputs with zeros around the template, the band counted in the Fourier pixels of that box."""
-    band, grown = inputs.band, grid.padded_box / grid.box
-    band = band if band is None or grown == 1 else band.scaled(grown)
-    return replace(inputs, particle=inputs.particle.in_box(grid.padded_box), band=band)

@@ -68,8 +68,15 @@ class WindowScorer:
         self.mask = rotated.fixed_mask() if mask_kind == "spherical" else None
         self.mask_kind = mask_kind
 
-    def score(self, copy: int, requests: Requests, state: State, *, mirrored: bool = False) -> None:
-        """Fold the scores of a template (copy 0) or one beside it into a state, as the search would."""
+    def score(self, copy: int, requests: Requests, state: State, *, mirrored: bool = False) -> np.ndarray:
+        """Fold the scores of a template (copy 0) or one beside it into a state, as the search would.
+
+        Returns
+        -------
+        numpy.ndarray
+            (request,) the largest score of each, -inf where nothing was scored.
+        """
+        best: list[float] = []
         starts, extents = requests.starts - self.first, requests.stops - requests.starts
         norms = self._fixed_norms(starts, extents) if self.mask is not None else None
         for row, windows in requests.by_row():
@@ -82,7 +89,11 @@ class WindowScorer:
             else:
                 norm = np.concatenate([norms[window] for window in windows])
             allowed = self._allowed(row)
-            self._fold(np.where(norm > 0, scores * norm, -np.inf), row, requests, windows, state, allowed)
+            scores = np.where(norm > 0, scores * norm, -np.inf)
+            best += self._fold(scores, row, requests, windows, state, allowed)
+        found = np.empty(len(requests.rows), np.float32)
+        found[np.lexsort((requests.windows, requests.rows))] = best
+        return found
 
     def _mask(self, row: int, mirrored: bool) -> np.ndarray:
         if self.mask_kind == "axial":
@@ -109,8 +120,9 @@ class WindowScorer:
         windows: np.ndarray,
         state: State,
         allowed: np.ndarray | None,
-    ) -> None:
-        at = 0
+    ) -> list[float]:
+        """Fold the scores of one row into the windows that want it; return the largest in each."""
+        at, best = 0, []
         for start, stop in zip(requests.starts[windows], requests.stops[windows], strict=True):
             shape = tuple(stop - start)
             found = scores[at : at + int(np.prod(shape))].reshape(shape)
@@ -123,3 +135,5 @@ class WindowScorer:
             better = (found > value) | ((found == value) & (ids > row) & (found > -np.inf))
             value[better] = found[better]
             ids[better] = row
+            best.append(float(found.max()))
+        return best
