@@ -4,7 +4,7 @@
 that each has a chosen expected score under a band and a filled wedge. Tests and `coarse_to_fine.py` use it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mrcfile
@@ -12,8 +12,12 @@ import numpy as np
 import scipy.fft
 from scipy.spatial.transform import Rotation
 
+from cryodask.arrays.lengths import fast_even_length
+from cryodask.geometry.neighbours import RowFinder
 from cryodask.io.volume import read_volume
+from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.particle import in_cube
+from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.kernels.rotation import rotate, rotation_coefficients
 from cryodask.kernels.template import filter_template, normalise
 from cryodask.optics.bandpass import BandPass
@@ -22,6 +26,9 @@ from cryodask.optics.masks import sphere_mask
 from cryodask.optics.template_filter import template_filter
 from cryodask.optics.tilts import TiltSeries
 from cryodask.optics.tomogram_filter import tomogram_filter
+from cryodask.search.tiles import Batch, Tile
+
+NEAR, REACH = 11.0, 3  # degrees and voxels from the truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,3 +166,20 @@ def write_job(search: Search, planted: Planted, folder: Path, step: float, **set
         "output": str(folder),
         **settings,
     }
+
+
+def best_near(problem: TomogramProblem, planted: Planted) -> np.ndarray:
+    """Return (z, y, x, row, score) of what an exhaustive search finds at each particle."""
+    tables = constants.read_tables(problem.tables_folder)
+    near = RowFinder(Rotation.from_matrix(tables.matrices)).within(planted.rotations, NEAR)
+    found = []
+    for number, place in enumerate(np.round(planted.places).astype(int)):
+        start, rows = place - REACH, near[number]
+        tile = Tile(
+            0, tuple(start), tuple(place + REACH + 1), (fast_even_length(problem.box + 2 * REACH),) * 3
+        )
+        few = replace(tables, matrices=tables.matrices[rows], directions=np.arange(len(rows)))
+        state = problem.fold_tables(few, tile, Batch(0, len(rows)))["score"]
+        best = np.unravel_index(int(np.argmax(state["value"])), tile.shape)
+        found.append([*(best + start), rows[state["id"][best]], state["value"][best]])
+    return np.array(found)

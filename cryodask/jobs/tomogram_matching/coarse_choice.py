@@ -9,6 +9,7 @@ import numpy as np
 import scipy.fft
 from scipy.spatial.transform import Rotation
 
+from cryodask.arrays.lengths import fast_even_length
 from cryodask.geometry.euler import euler_from_rotation, rotation_from_euler
 from cryodask.geometry.ladder import Ladder
 from cryodask.geometry.neighbours import RowFinder, coarser_grid
@@ -300,7 +301,9 @@ class _Planner:
         block = self._pilot_block(option)
         positions = tuple(length - problem.box + 1 for length in block.shape)
         rows = pilot_rows(len(option.rotations))
-        tile = Tile(0, (0, 0, 0), positions, block.shape)
+        tile = Tile(0, (0, 0, 0), positions, tuple(fast_even_length(length) for length in block.shape))
+        # zeros beyond the last position, so that the transforms are fast ones
+        block = np.pad(block, [(0, b - a) for a, b in zip(block.shape, tile.block, strict=True)])
         score = np.full(positions, -np.inf, np.float32)
         counts: list[int] = []
         sizes: list[int] = []

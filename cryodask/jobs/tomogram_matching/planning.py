@@ -280,7 +280,7 @@ def rough_seconds(problem: MatchProblem, block: tuple[int, ...]) -> float:
 def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile) -> float:
     """Measure CPU seconds of one rotation of one template on one tile, on a block of noise of its shape."""
     block = np.random.default_rng(0).standard_normal(tile.block, dtype=np.float32)
-    few, many = min(GROUP, problem.hypotheses), min(3 * GROUP, problem.hypotheses)
+    few, many = min(GROUP, problem.hypotheses), min(6 * GROUP, problem.hypotheses)
 
     def seconds(rotations: int) -> float:
         start = time.process_time()
@@ -288,7 +288,7 @@ def calibrate(problem: TomogramProblem, tables: Tables, tile: Tile) -> float:
         return time.process_time() - start
 
     seconds(1)  # compiles
-    setup_and_few = seconds(few)
+    setup_and_few = min(seconds(few) for _ in range(2))  # the first touch of memory costs time too
     if many == few:
         return setup_and_few / few
     return max(seconds(many) - setup_and_few, 0.1 * setup_and_few) / (many - few)
