@@ -11,10 +11,12 @@ import xarray as xr
 import zarr
 
 from cryodask.io.volume import open_volume
-from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, consolidate, count_levels
+from cryodask.jobs.consolidation import consolidate
+from cryodask.jobs.tomogram_matching.pyramids import add_pyramids, count_levels
 from cryodask.search.aggregates import NO_ID
 
 SHAPE = (60, 131, 70)
+PYRAMIDS = ("pyramid/*", "pyramid/*/*")
 
 
 def make_store(path, shape=SHAPE, core=(32, 80, 70)):
@@ -44,7 +46,7 @@ def store(tmp_path):
     path = make_store(tmp_path / "result.zarr")
     group = zarr.open_group(path)
     group.attrs["ome"] = add_pyramids(path, ["score", "orientation"], 10.0, (5.0, 6.0, 7.0))
-    consolidate(path)
+    consolidate(path, PYRAMIDS)
     return path
 
 
@@ -117,7 +119,7 @@ def test_consolidated_metadata_are_what_each_array_says_without_the_run(store):
 def test_doing_it_again_changes_nothing(store):
     before = zarr.open_group(store, mode="r")["pyramid/score/2"][:]
     again = add_pyramids(store, ["score", "orientation"], 10.0, (5.0, 6.0, 7.0))
-    consolidate(store)
+    consolidate(store, PYRAMIDS)
     group = zarr.open_group(store, mode="r")
     assert group.attrs["ome"] == again
     np.testing.assert_array_equal(group["pyramid/score/2"][:], before)
