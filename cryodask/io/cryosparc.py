@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.geometry.euler import euler_from_rotation
 from cryodask.io.files import require_exists
@@ -41,7 +42,7 @@ def read_cs_particles(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     path = require_exists(path)
     try:
-        records = np.load(path, allow_pickle=False)
+        records = load_npy(path)
     except ValueError as error:
         raise InputError(f"{path.name}: not a cryoSPARC file ({error})") from error
     for field in ("blob/path", "blob/idx"):

@@ -19,6 +19,7 @@ MISS_RATE, ROTATIONS = 0.01, 124416
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(3600)
 def test_the_share_of_missed_ribosomes_stays_below_the_miss_rate(shared_data: Path, tmp_path: Path) -> None:
     templates = shared_data / "tomogram_matching" / "templates_10A"
     search = Search(ribosome(templates), voxel_size=10.0, lowpass=25.0, radius=150.0, edge=30.0)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.fft
 
+from cryodask.arrays.npy import load_npy, load_npz
 from cryodask.errors import InputError
 from cryodask.geometry.polar import PolarGrid
 from cryodask.io.image_stacks import ImagePlaces
@@ -180,8 +181,7 @@ class ImagePreparation:
 
     @cached_property
     def _tables(self) -> dict[str, np.ndarray]:
-        with np.load(Path(self.folder) / "images.npz") as file:
-            return dict(file)
+        return load_npz(Path(self.folder) / "images.npz")
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_tables"}
@@ -202,7 +202,7 @@ class ImagePreparation:
             )
             images = places.take(slice(None)).read().astype(np.float64)
         else:
-            images = np.load(Path(self.folder) / "images.npy", mmap_mode="r")[start:stop].astype(np.float64)
+            images = load_npy(Path(self.folder) / "images.npy", "r")[start:stop].astype(np.float64)
         self._check(images, start)
         images = self.sign * _cropped(images, self.downsample)
         return images.transpose(0, 2, 1) if self.is_transposed else images

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npy
 from cryodask.geometry.polar import displacement_phases
 from cryodask.geometry.views import Views
 from cryodask.jobs.likelihood.images import ImagePreparation
@@ -298,7 +299,7 @@ def forget_blocks() -> None:
 @lru_cache(maxsize=32)
 def load_array(path: str) -> np.ndarray:
     """Map an array from its file, once a process."""
-    return np.load(path, mmap_mode="r")
+    return load_npy(path, "r")
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryodask.arrays.module import cuda_is_available
+from cryodask.arrays.npy import load_npy
 from cryodask.search.store import replacing, write_json
 from cryodask.search.tiles import Tile
 
@@ -65,18 +66,18 @@ def read_prepared(folder: Path) -> dict[str, Any]:
 
 def read_angles(folder: str) -> np.ndarray:
     """Return the angle list (n_o, 3), mapped from its file."""
-    return np.load(Path(folder) / ANGLES, mmap_mode="r")
+    return load_npy(Path(folder) / ANGLES, "r")
 
 
 def read_mask(folder: str, tile: Tile) -> np.ndarray | None:
     """Return where a tile may be searched, None where there is no mask."""
     path = Path(folder) / MASK
-    return np.array(np.load(path, mmap_mode="r")[tile.slices]) if path.is_file() else None
+    return np.array(load_npy(path, "r")[tile.slices]) if path.is_file() else None
 
 
 def read_block(folder: str, tile: Tile, *, wrap: bool) -> np.ndarray:
     """Return the data block from a tile's first position on; beyond the image zeros, or its other side."""
-    image = np.load(Path(folder) / IMAGE, mmap_mode="r")
+    image = load_npy(Path(folder) / IMAGE, "r")
     (top, left), (height, width) = tile.start, tile.block
     if wrap:
         rows = np.arange(top, top + height) % image.shape[0]
@@ -97,7 +98,7 @@ def read_tables(folder: str, xp: Any) -> Tables:
 
 @functools.lru_cache(maxsize=2)
 def _read_tables(folder: str, marks: tuple[int, ...], module: str) -> Tables:
-    spectrum, filters = (np.load(Path(folder) / name) for name in (SPECTRUM, FILTERS))
+    spectrum, filters = (load_npy(Path(folder) / name) for name in (SPECTRUM, FILTERS))
     if module == "numpy":
         return Tables(spectrum, filters)
     import cupy

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cryodask.arrays.npy import load_npy
 from cryodask.io.map_files import read_map
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.image_filtering import FilteredImage, filter_image
@@ -54,7 +55,7 @@ def filtered_micrograph(folder: str, number: int, path: str, filters: Preprocess
         write_array(image, made.image)
     stored = read_array(curve)
     whitened = (Curve(stored[0], stored[1]),) if stored.size else ()
-    return FilteredImage(np.load(image, mmap_mode="r"), (*whitened, *filters.fixed_curves))
+    return FilteredImage(load_npy(image, "r"), (*whitened, *filters.fixed_curves))
 
 
 def checked_image(path: str, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
@@ -81,4 +82,4 @@ def _read(read: Callable[[Path], Any], path: Path, changed: int) -> Any:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    return np.asarray(np.load(path, allow_pickle=False))
+    return load_npy(path)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from cryodask.arrays.npy import load_npz
 from cryodask.errors import InputError
 from cryodask.io.leopard_em import (
     POSE,
@@ -115,8 +116,7 @@ class StartPoses:
     @classmethod
     def load(cls, path: Path) -> "StartPoses":
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            values: dict[str, Any] = {name: archive[name] for name in archive.files}
+        values = load_npz(path)
         for name in ("aberrations", "micrographs", "mean_maps", "std_maps"):
             values[name] = tuple(values[name].tolist())
         values["meaning"] = str(values["meaning"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from cryodask.arrays.npy import load_npz
 from cryodask.search.store import replacing, write_json
 from cryodask.search.tiles import Tile
 
@@ -65,8 +66,7 @@ def read_tables(folder: str) -> Tables:
 
 @functools.lru_cache(maxsize=4)
 def _read_tables(path: Path, written: tuple[int, int]) -> Tables:
-    with np.load(path) as stored:
-        return Tables(**{name: stored[name] for name in stored.files})
+    return Tables(**load_npz(path))
 
 
 def read_prepared(folder: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy.spatial import KDTree
 
+from cryodask.arrays.npy import load_npz
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.nearness import are_near
 from cryodask.io.header import VolumeHeader
@@ -214,8 +215,8 @@ def tile_seeds(folder: str, tile: Tile) -> TileSeeds:
 def _tile_seeds(
     path: Path, written: tuple[int, int], start: tuple[int, ...], stop: tuple[int, ...]
 ) -> TileSeeds:
-    with np.load(path) as stored:
-        positions, matrices = stored["positions"], stored["matrices"]
+    stored = load_npz(path)
+    positions, matrices = stored["positions"], stored["matrices"]
     tile = Tile(0, start, stop, ())
     selected = constants.read_search_mask(path.parent, tile)
     if selected is None:
