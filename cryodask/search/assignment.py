@@ -35,8 +35,19 @@ class Assignment:
     rounds: int
 
 
-def assign(scores: np.ndarray, ids: np.ndarray, count: int, *, capacity: int) -> Assignment:
+def assign(
+    scores: np.ndarray,
+    ids: np.ndarray,
+    count: int,
+    *,
+    capacity: int,
+    share: int | None = None,
+    worth: float = np.inf,
+) -> Assignment:
     """Assign every position to one hypothesis, none above capacity, for a large sum of scores.
+
+    Two limits: beyond its share a hypothesis grows dearer up to a price of `worth`, so that positions leave it
+    that lose less than that elsewhere; beyond its capacity at any price.
 
     Parameters
     ----------
@@ -48,6 +59,10 @@ def assign(scores: np.ndarray, ids: np.ndarray, count: int, *, capacity: int) ->
         Number of hypotheses K.
     capacity : int
         Most positions of one hypothesis; count * capacity >= n.
+    share : int
+        Positions of a hypothesis above which its price rises; the capacity by default.
+    worth : float
+        Highest price for keeping to the share.
 
     Returns
     -------
@@ -57,7 +72,10 @@ def assign(scores: np.ndarray, ids: np.ndarray, count: int, *, capacity: int) ->
         raise ValueError(f"{len(scores)} positions do not fit {count} hypotheses of {capacity}")
     prices = np.zeros(count)
     scores, ids = np.ascontiguousarray(scores, np.float32), np.ascontiguousarray(ids, np.int32)
-    rounds = _raise_prices(scores, ids, prices, capacity)
+    rounds = 0
+    if share is not None and share < capacity:
+        rounds += _raise_prices(scores, ids, prices, share, worth)
+    rounds += _raise_prices(scores, ids, prices, capacity, np.inf)
     best, second, _ = _bids(scores, ids, prices)
     order = np.argsort(-(best - second), kind="stable")
     choice, label = _repair(scores, ids, prices, capacity, order)
@@ -83,8 +101,10 @@ def _bids(
 
 
 @numba.njit(nogil=True, cache=True)
-def _raise_prices(scores: np.ndarray, ids: np.ndarray, prices: np.ndarray, capacity: int) -> int:
-    """Raise prices until hardly any hypothesis is over-full; return the rounds it took."""
+def _raise_prices(
+    scores: np.ndarray, ids: np.ndarray, prices: np.ndarray, capacity: int, highest: float
+) -> int:
+    """Raise prices until hardly any hypothesis is over-full, or they are highest; return the rounds it took."""
     n = scores.shape[0]
     for rounds in range(MOST_ROUNDS):
         best, second, label = _bids(scores, ids, prices)
@@ -96,10 +116,10 @@ def _raise_prices(scores: np.ndarray, ids: np.ndarray, prices: np.ndarray, capac
             return rounds
         regret, raised = best - second, False
         for k in range(prices.size):
-            if sizes[k] > capacity:
+            if sizes[k] > capacity and prices[k] < highest:
                 step = np.sort(regret[label == k])[sizes[k] - capacity - 1]
                 if step < MOST_REGRET:
-                    prices[k] += step + INCREMENT
+                    prices[k] = min(prices[k] + step + INCREMENT, highest)
                     raised = True
         if not raised:
             return rounds

@@ -44,19 +44,19 @@ def read_state(folder: Path, name: str) -> RunState | None:
         return None
     stored = load_npz(found[-1])
     plain = json.loads(str(stored["plain"]))
-    plain["tried"] = tuple((a, b, c) for a, b, c in plain["tried"])
+    plain["tried"] = tuple((k, b) for k, b in plain["tried"])
     kept = _classes("kept", stored) if "kept_averages" in stored else None
     return RunState(_classes("classes", stored), kept, **plain)
 
 
 def _flat(name: str, classes: Classes) -> dict[str, np.ndarray]:
     arrays = {f"{name}_{f.name}": getattr(classes.poses, f.name) for f in fields(Poses)}
-    return arrays | {f"{name}_averages": classes.averages, f"{name}_prices": classes.prices}
+    return arrays | {f"{name}_averages": classes.averages, f"{name}_prices": classes.prices, f"{name}_losses": classes.losses}
 
 
 def _classes(name: str, stored: Any) -> Classes:
     poses = Poses(*(stored[f"{name}_{f.name}"] for f in fields(Poses)))
-    return Classes(poses, stored[f"{name}_averages"], stored[f"{name}_prices"])
+    return Classes(poses, stored[f"{name}_averages"], stored[f"{name}_prices"], stored[f"{name}_losses"])
 
 
 @dataclass(frozen=True)

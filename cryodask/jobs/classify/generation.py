@@ -132,7 +132,7 @@ def consolidated(
         kept = np.setdiff1d(np.arange(classes.count), smallest)
         if not len(kept):
             return None
-        classes = after_pass(Classes(classes.poses, classes.averages[kept], classes.prices[kept]), STILL)
+        classes = after_pass(Classes(classes.poses, classes.averages[kept], classes.prices[kept], classes.losses[kept]), STILL)
     for number in range(CONSOLIDATION):
         classes = after_pass(classes, pass_offsets(settings.offsets, number, CONSOLIDATION - 1))
     return classes
@@ -174,7 +174,7 @@ def apply_tests(
 
 def restricted(classes: Classes, rows: np.ndarray) -> Classes:
     """Return the classes of some of the images."""
-    return Classes(classes.poses[rows], classes.averages, classes.prices)
+    return Classes(classes.poses[rows], classes.averages, classes.prices, classes.losses)
 
 
 def accepted_poses(found: Tested) -> Poses:

@@ -4,6 +4,7 @@ Two tasks a chunk: the first returns a shortlist of classes for each image; afte
 takes the winner's pose, moves the centre and sums the classes.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from cryodask.jobs.classify.poses import FARTHEST, Poses, joined, moved_centres
 from cryodask.jobs.classify.shards import Images, borrowed
 from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes, pair_spectra, refine_angles
-from cryodask.search.assignment import assign
+from cryodask.search.assignment import Assignment, assign
 from cryodask.search.rounds import Rounds
 
 SHORTLIST = 16  # classes of an image that can be assigned, where there are more than FEW
 FEW = 32
+WORTH = 1.0  # sigma that an image may lose by leaving a class above its share, before the class may grow
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Classes:
     averages : (K, R, M) complex64
         Class means.
     prices : (K,) float64
+    losses : (K,) float64
+        What the members of each class would lose together if it were given up, at these prices.
     shortlist : Shortlist or None
         Of the last pass.
     """
@@ -57,6 +61,7 @@ class Classes:
     poses: Poses
     averages: np.ndarray
     prices: np.ndarray
+    losses: np.ndarray
     shortlist: Shortlist | None = None
 
     @property
@@ -131,13 +136,26 @@ def run_pass(
     references = population.images.model.references(classes.averages, offsets, cutoff)
     path = population.images.publish(f"references_{population.owner}_{number:04d}", references)
     shortlist = score_population(population, classes, path)
-    chosen = assign(shortlist.score, shortlist.ids, classes.count, capacity=capacity)
+    share = math.ceil(len(population.indices) / classes.count)
+    chosen = assign(
+        shortlist.score, shortlist.ids, classes.count, capacity=capacity, share=share, worth=WORTH
+    )
     rows = np.arange(len(chosen.choice))
     code = np.where(chosen.choice >= 0, shortlist.code[rows, chosen.choice], -1)
     poses = classes.poses.replaced(label=chosen.label.astype(np.int32))
     updated, averages = _update(population, poses, code, path, offsets, classes.count)
     Path(path).unlink(missing_ok=True)
-    return Classes(updated, averages, chosen.prices, shortlist)
+    losses = losses_without(shortlist, chosen)
+    return Classes(updated, averages, chosen.prices, losses, shortlist)
+
+
+def losses_without(shortlist: Shortlist, chosen: Assignment) -> np.ndarray:
+    """Return the score (K,) that members of each class would lose by moving to their next best, prices paid."""
+    own = shortlist.ids == chosen.label[:, None]
+    elsewhere = np.where(own, -np.inf, shortlist.score - chosen.prices[shortlist.ids]).max(axis=1)
+    here = np.where(own, shortlist.score, -np.inf).max(axis=1)
+    lost = np.where(np.isfinite(elsewhere) & np.isfinite(here), here - elsewhere, 0.0)
+    return np.bincount(chosen.label, lost, minlength=len(chosen.prices))
 
 
 def score_population(population: Population, classes: Classes, path: str) -> Shortlist:

@@ -15,13 +15,13 @@ from cryodask.jobs.classify.poses import first_poses
 from cryodask.jobs.classify.randomness import Purpose, lowest_hashes
 from cryodask.jobs.classify.recentring import recentred
 from cryodask.jobs.classify.shards import Images
-from cryodask.jobs.classify.spread import Spread, class_spreads, similarities
+from cryodask.jobs.classify.spread import Spread, class_spreads
 
 STRICT_BEFORE = 4  # passes of the opening with slack capacity
 SETTLING, TRIAL, CLOSING, REOPENING = 2, 4, 4, 4  # passes of each block
 LEAST_GAIN = 1e-3  # of the objective, for a trial to be kept
 LEAST_RISE = 0.002  # of the objective by the trials of a stage, relative, for another stage
-WIDEST, ALIKE = 4, 4  # classes and pairs that trials combine
+SPLIT, GIVEN_UP = 6, 6  # most promising classes that trials combine
 MOST_REFILLS = 3
 
 
@@ -73,8 +73,8 @@ class RunState:
         Passes done in the block.
     passes, stage, trials, accepted, refills : int
         Done so far; trials within the stage.
-    tried : tuple of (k, a, b)
-        Splits of k and merges of a and b without success since the last one with.
+    tried : tuple of (k, b)
+        Splits of k in place of b without success since the last one with.
     before : float
         Objective before the first trial of the stage.
     moved : float
@@ -90,7 +90,7 @@ class RunState:
     trials: int = 0
     accepted: int = 0
     refills: int = 0
-    tried: tuple[tuple[int, int, int], ...] = ()
+    tried: tuple[tuple[int, int], ...] = ()
     before: float = 0.0
     moved: float = 1.0
 
@@ -101,7 +101,7 @@ class Run:
 
     population: Population
     settings: RunSettings
-    _spreads: tuple[Classes | None, list[Spread], np.ndarray | None] = field(default=(None, [], None))
+    _spreads: tuple[Classes | None, list[Spread]] = field(default=(None, []))
 
     def states(self, state: RunState | None = None) -> Iterator[RunState]:
         """Yield the state after every pass, from the beginning or from a stored state."""
@@ -116,7 +116,8 @@ class Run:
         key = (settings.seed, Purpose.FIRST_IMAGES, settings.generation, settings.number)
         rows = np.searchsorted(own.indices, lowest_hashes(own.indices, settings.classes, *key))
         averages = first_averages(own.images, own.indices[rows], own.origins[rows])
-        return RunState(Classes(first_poses(own.origins), averages, np.zeros(settings.classes)))
+        nothing = np.zeros(settings.classes)
+        return RunState(Classes(first_poses(own.origins), averages, nothing, nothing))
 
     def advance(self, state: RunState) -> RunState:
         """Do one pass and decide what comes after it."""
@@ -169,13 +170,12 @@ class Run:
     def _begin_trial(self, state: RunState) -> RunState:
         if state.trials >= self.settings.trials or self.settings.classes < 3:
             return replace(state, block="closing")
-        spreads, alike = self._look(state.classes)
-        pick = next_trial([s.ratio for s in spreads], alike, set(state.tried))
+        spreads = self._look(state.classes)
+        pick = next_trial([s.gain for s in spreads], state.classes.losses, set(state.tried))
         if pick is None:
             return replace(state, block="closing")
-        k, _, b = pick
-        averages, sizes = state.classes.averages.copy(), state.classes.sizes
-        given_up = b if sizes[b] <= sizes[pick[1]] else pick[1]
+        k, given_up = pick
+        averages = state.classes.averages.copy()
         averages[k], averages[given_up] = spreads[k].halves  # type: ignore[misc]
         begun = replace(state.classes, averages=averages)
         return replace(
@@ -187,15 +187,11 @@ class Run:
             tried=(*state.tried, pick),
         )
 
-    def _look(self, classes: Classes) -> tuple[list[Spread], np.ndarray]:
-        """Return spreads and similarities, kept while trials fall back to the same classes."""
-        if self._spreads[0] is not classes or self._spreads[2] is None:
-            spreads = class_spreads(self.population, classes)
-            alike = similarities(self.population, classes.averages, self.settings.offsets)
-            self._spreads = (classes, spreads, alike)
-        found = self._spreads[2]
-        assert found is not None
-        return self._spreads[1], found
+    def _look(self, classes: Classes) -> list[Spread]:
+        """Return spreads, kept while trials fall back to the same classes."""
+        if self._spreads[0] is not classes:
+            self._spreads = (classes, class_spreads(self.population, classes))
+        return self._spreads[1]
 
     def _refilled(self, state: RunState) -> RunState:
         """Give a class that is nearly empty one half of the class of largest spread."""
@@ -203,7 +199,7 @@ class Run:
         small = np.flatnonzero(sizes < self.settings.least / 2)
         if not len(small) or self.settings.classes < 2:
             return state
-        ratios = [s.ratio for s in self._look(state.classes)[0]]
+        ratios = [s.ratio for s in self._look(state.classes)]
         wide = [
             int(k) for k in np.argsort(-np.array(ratios), kind="stable") if ratios[k] > 0 and k not in small
         ]
@@ -223,18 +219,19 @@ class Run:
 
 
 def next_trial(
-    ratios: list[float], alike: np.ndarray, tried: set[tuple[int, int, int]]
-) -> tuple[int, int, int] | None:
-    """Return the class to split and the pair to merge: widest classes first, with the most alike pairs."""
-    upper = np.triu_indices(len(alike), 1)
-    order = np.argsort(-alike[upper], kind="stable")[:ALIKE]
-    pairs = [(int(upper[0][i]), int(upper[1][i])) for i in order]
-    for k in np.argsort(-np.array(ratios), kind="stable")[:WIDEST]:
-        for a, b in pairs:
-            pick = (int(k), a, b)
-            if ratios[k] > 0 and k not in (a, b) and pick not in tried:
-                return pick
-    return None
+    gains: list[float], losses: np.ndarray, tried: set[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Return the class to split and the class to give up for it: largest expected rise of the scores first.
+
+    Parameters
+    ----------
+    gains, losses : (K,)
+        By splitting a class, and by giving it up.
+    """
+    split = [int(k) for k in np.argsort(-np.array(gains), kind="stable")[:SPLIT] if gains[k] > 0]
+    given_up = [int(b) for b in np.argsort(losses, kind="stable")[:GIVEN_UP]]
+    picks = [(k, b) for k in split for b in given_up if k != b and (k, b) not in tried]
+    return max(picks, key=lambda pick: gains[pick[0]] - losses[pick[1]], default=None)
 
 
 def first_averages(images: Images, indices: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from cryodask.jobs.classify.poses import Poses
 from cryodask.jobs.classify.randomness import Purpose, lowest_hashes
 from cryodask.jobs.classify.shards import Images, transformed
 from cryodask.kernels.class_sums import aligned
+from cryodask.kernels.steerable import Basis
 
 LEAST_MEMBERS = 8
 MOST_MEMBERS = 1000  # of the Gram matrix; larger classes are sampled
@@ -24,11 +25,15 @@ class Spread:
     ratio : float
         Largest eigenvalue of the members' Gram matrix over the median of the others; NO_RATIO where there
         are too few members.
+    gain : float
+        What the members' scores would rise together with the halves as references, each image left out of
+        the means it is scored against.
     halves : (2, R, M) complex64 or None
         Means of the members on either side of the first eigenvector.
     """
 
     ratio: float
+    gain: float
     halves: np.ndarray | None
 
 
@@ -45,13 +50,39 @@ def class_spreads(population: Population, classes: Classes) -> list[Spread]:
 
 def _spread(images: Images, indices: np.ndarray, poses: Poses) -> Spread:
     if len(indices) < LEAST_MEMBERS:
-        return Spread(NO_RATIO, None)
+        return Spread(NO_RATIO, 0.0, None)
     model = images.model
     coefficients = transformed(images, indices, poses.centre)
     frequency = np.arange(model.grid.frequencies)
     lying = aligned(coefficients.rings, frequency, poses.angle, poses.mirror)
-    ratio, upper = split(model.basis.project(lying), model.basis.weights * model.basis.multiplicity)
-    return Spread(ratio, np.stack([lying[upper].mean(axis=0), lying[~upper].mean(axis=0)]))
+    basis = model.basis
+    inside = basis.project(lying)
+    ratio, upper = split(inside, basis.weights * basis.multiplicity)
+    gain = gain_of_halves(inside, upper, basis)
+    return Spread(ratio, gain, np.stack([lying[upper].mean(axis=0), lying[~upper].mean(axis=0)]))
+
+
+def gain_of_halves(coefficients: np.ndarray, upper: np.ndarray, basis: Basis) -> float:
+    """Return how much more the members score against the better half than against the whole."""
+    everyone = np.ones(len(upper), bool)
+    whole, *halves = [scores_against(coefficients, rows, basis) for rows in (everyone, upper, ~upper)]
+    return float((np.maximum(*halves) - whole).sum())
+
+
+def scores_against(coefficients: np.ndarray, members: np.ndarray, basis: Basis) -> np.ndarray:
+    """Return the scores (n,) of aligned images against the mean of some of them, itself left out.
+
+    Parameters
+    ----------
+    coefficients : (n, P) complex
+    members : (n,) bool
+        Whose mean.
+    basis : Basis
+    """
+    total = coefficients[members].sum(axis=0, dtype=np.complex128)
+    own = np.where(members[:, None], coefficients, 0)
+    without = (basis.weights * (total - own)).astype(np.complex64)
+    return basis.dot(coefficients, without) / np.maximum(basis.norm(without), 1e-12)
 
 
 def split(coefficients: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
