@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from cryodask.jobs.classify.evidence import (
     ridden_scores,
 )
 from cryodask.jobs.classify.model import STILL
-from cryodask.jobs.classify.passes import Classes, Population, pass_offsets, run_pass
+from cryodask.jobs.classify.passes import Classes, Population, pass_offsets, run_pass, score_population
 from cryodask.jobs.classify.poses import Poses
 from cryodask.jobs.classify.reproducibility import Agreement, agreement
 from cryodask.jobs.classify.run import RunSettings
@@ -146,9 +147,22 @@ def apply_tests(
     settings: RunSettings,
     tests: Tests,
     chosen: int,
+    earlier: np.ndarray,
     tell: Callable[[str], None],
 ) -> Tested:
-    """Apply every test to consolidated classes."""
+    """Apply every test to consolidated classes.
+
+    Parameters
+    ----------
+    population, classes
+        The consolidated ones.
+    witnesses
+        The other runs.
+    decoys, settings, tests, chosen
+    earlier : (k, R, M) complex64
+        Means of the classes that earlier generations accepted; the margin counts them.
+    tell : callable
+    """
     tell("junk")
     score = left_out_scores(population, classes)
     junk = junk_threshold(ridden_scores(decoys, classes.averages, settings.offsets), tests.junk_rate)
@@ -156,9 +170,7 @@ def apply_tests(
     stability = class_stability(population, classes, tests.stability)
     tell("agreement")
     found = agreement(population, classes, witnesses)
-    assert classes.shortlist is not None
-    alike = similarities(population, classes.averages, settings.offsets)
-    margin = margins(classes.shortlist, classes.poses.label, alike)
+    margin = margins_to_all(population, classes, earlier, settings.offsets)
     limits = Thresholds(
         junk.value,
         tests.stability.threshold,
@@ -170,6 +182,24 @@ def apply_tests(
     reason = reasons(classes.poses.label, score, margin, stability, found, limits)
     spreads = class_spreads(population, classes)
     return Tested(population.indices, classes, score, margin, stability, found, spreads, reason, junk, chosen)
+
+
+def margins_to_all(
+    population: Population, classes: Classes, earlier: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
+    """Return how much better each image fits its class than any other that is not alike, earlier ones too.
+
+    What is left of a generation belongs mostly to views that were accepted: without those in the comparison it
+    would make classes of the leftovers of several views.
+    """
+    averages = np.concatenate([classes.averages, earlier])
+    shortlist = classes.shortlist
+    if len(earlier) or shortlist is None:
+        references = population.images.model.references(averages, offsets)
+        path = population.images.publish(f"margin_{population.owner}", references)
+        shortlist = score_population(population, classes, path)
+        Path(path).unlink(missing_ok=True)
+    return margins(shortlist, classes.poses.label, similarities(population, averages, offsets))
 
 
 def restricted(classes: Classes, rows: np.ndarray) -> Classes:

@@ -95,7 +95,7 @@ def search_generations(search: Search) -> list[Outcome]:
         number = len(outcomes) + 1
         path = generation_folder(search.folder, number) / OUTCOME
         if not path.exists():
-            _run_generation(search, number, rows, size).write(path)
+            _run_generation(search, number, rows, size, accepted_averages(search, outcomes)).write(path)
             for left in search.work.glob(f"g{number:02d}_*.npz"):
                 left.unlink(missing_ok=True)
         outcome = read_outcome(path)
@@ -106,7 +106,15 @@ def search_generations(search: Search) -> list[Outcome]:
     return outcomes
 
 
-def _run_generation(search: Search, number: int, rows: np.ndarray, size: int) -> Outcome:
+def accepted_averages(search: Search, outcomes: list[Outcome]) -> np.ndarray:
+    """Return the means of all accepted classes, (k, R, M) complex64."""
+    found = [o.averages[np.unique(o.label[o.accounted])] for o in outcomes]
+    return np.concatenate([np.zeros((0, *search.particles.model.grid.shape), np.complex64), *found])
+
+
+def _run_generation(
+    search: Search, number: int, rows: np.ndarray, size: int, earlier: np.ndarray
+) -> Outcome:
     settings = [_settings(search, number, run, len(rows), size) for run in range(search.parameters.runs)]
     runs = _all_runs(search, number, rows, settings)
     chosen = int(np.argmax([r.objective for r in runs]))
@@ -129,6 +137,7 @@ def _run_generation(search: Search, number: int, rows: np.ndarray, size: int) ->
         own,
         _tests(search, number),
         chosen,
+        earlier,
         lambda what: search.listen({"event": "test", "generation": number, "test": what}),
     )
     outcome = with_tests(outcome, screened.kept, found)
@@ -268,8 +277,8 @@ def _write_stage(search: Search, generation: int, settings: RunSettings, state: 
 
 def late_junk(search: Search, outcomes: list[Outcome]) -> np.ndarray:
     """Return rows of images in no class that no accepted reference explains better than noise."""
-    averages = [o.averages[np.unique(o.label[o.accounted])] for o in outcomes]
-    if not averages or not sum(map(len, averages)):
+    accepted = accepted_averages(search, outcomes)
+    if not len(accepted):
         return np.zeros(0, np.int64)
     last = {int(row): Reason.LEFTOVER for row in np.flatnonzero(search.usable)}
     for outcome in outcomes:
@@ -278,7 +287,6 @@ def late_junk(search: Search, outcomes: list[Outcome]) -> np.ndarray:
     if not len(rows):
         return rows
     rows = np.sort(rows)
-    accepted = np.concatenate(averages)
     limit = junk_threshold(
         ridden_scores(search.noise("last"), accepted, search.offsets), search.parameters.junk_rate
     )
