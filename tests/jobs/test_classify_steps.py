@@ -13,13 +13,21 @@ from cryodask.jobs.classify.evidence import junk_threshold, left_out_scores, mar
 from cryodask.jobs.classify.frc import first_crossing, ring_correlation
 from cryodask.jobs.classify.model import offset_grid, tangent_lowpass
 from cryodask.jobs.classify.ordering import open_chain
-from cryodask.jobs.classify.passes import Classes, Population, Shortlist, run_pass, shortlisted
+from cryodask.jobs.classify.passes import (
+    Classes,
+    Population,
+    Shortlist,
+    losses_without,
+    run_pass,
+    shortlisted,
+)
 from cryodask.jobs.classify.poses import Poses, first_poses
 from cryodask.jobs.classify.reproducibility import Agreement, agreement
 from cryodask.jobs.classify.run import Run, RunSettings, RunState, next_trial
-from cryodask.jobs.classify.spread import split
+from cryodask.jobs.classify.spread import gain_of_halves, split
 from cryodask.jobs.classify.stability import Stability, pixel_errors
 from cryodask.kernels.class_sums import aligned, sum_classes, turned_vectors
+from cryodask.search.assignment import assign
 from cryodask.search.rounds import Rounds, open_rounds
 from tests.jobs.classify_works import make_population, pictures, write_images
 
@@ -133,7 +141,7 @@ def test_a_mixed_class_and_a_cut_view_are_repaired(population: Population, truth
     model = population.images.model
     rings = model.grid.coefficients(population.images.read(population.indices), truth.centre)
     means = sum_classes(rings, label, truth.angle, truth.mirror, 4) / np.bincount(label)[:, None, None]
-    begun = Classes(truth.replaced(label=label), means.astype(np.complex64), np.zeros(4))
+    begun = Classes(truth.replaced(label=label), means.astype(np.complex64), np.zeros(4), np.zeros(4))
     run = Run(replace(population, owner="repair"), RunSettings(4, 40, 24, 0.3, 6, 3, 1, OFFSETS, (), 1, 1, 0))
     state = list(run.states(RunState(begun, block="settling", passes=6)))[-1]
     assert state.accepted >= 1
@@ -206,6 +214,7 @@ def test_a_run_agrees_with_itself_under_any_numbers_and_frames(
         ),
         turned.astype(np.complex64),
         classes.prices,
+        classes.losses,
     )
     found = agreement(own, classes, [other])
     assert (found.vote == 1).all()
@@ -266,7 +275,7 @@ def test_a_pass_of_many_classes_keeps_their_capacity(population: Population) -> 
     rings = population.images.model.grid.coefficients(
         population.images.read(np.arange(40)), np.zeros((40, 2))
     )
-    begun = Classes(first_poses(own.origins), rings, np.zeros(40))
+    begun = Classes(first_poses(own.origins), rings, np.zeros(40), np.zeros(40))
     found = run_pass(own, begun, offsets=OFFSETS, capacity=4, number=0)
     assert (found.sizes == 4).all()
 
@@ -282,15 +291,32 @@ def test_two_clouds_are_split_and_one_is_not() -> None:
     assert len(set(upper[:25])) == len(set(upper[25:])) == 1 and upper[0] != upper[-1]
 
 
-def test_trials_do_not_come_twice() -> None:
-    alike = np.array([[-1, 0.9, 0.1, 0.2], [0.9, -1, 0.1, 0.1], [0.1, 0.1, -1, 0.3], [0.2, 0.1, 0.3, -1]])
-    tried: set[tuple[int, int, int]] = set()
-    while (pick := next_trial([1.0, 2.0, 30.0, 4.0], alike, tried)) is not None:
-        if not tried:
-            assert pick == (2, 0, 1)
-        assert pick not in tried and pick[0] not in pick[1:]
-        tried.add(pick)
-    assert len(tried) == 8
+def test_trials_come_by_what_they_promise_and_none_twice() -> None:
+    gains, losses = [1.0, 2.0, 30.0, -4.0], np.array([20.0, 9.0, 5.0, 40.0])
+    tried: list[tuple[int, int]] = []
+    while (pick := next_trial(gains, losses, set(tried))) is not None:
+        assert pick not in tried
+        tried.append(pick)
+    assert tried[:3] == [(2, 1), (2, 0), (1, 2)]  # 30 - 9, 30 - 20, 2 - 5
+    assert len(tried) == 9 and all(k != b and k != 3 for k, b in tried)
+
+
+def test_halves_promise_more_where_there_are_two_views(population: Population, truth: Poses) -> None:
+    images = population.images
+    rings = images.model.grid.coefficients(images.read(population.indices), truth.centre)
+    basis = images.model.basis
+    lying = basis.project(aligned(rings, np.arange(24), truth.angle, truth.mirror))
+    one, two = lying[truth.label == 0], lying[truth.label <= 1]
+    alone = gain_of_halves(one, np.arange(len(one)) % 2 == 0, basis)
+    mixed = gain_of_halves(two, truth.label[truth.label <= 1] == 0, basis)
+    assert mixed > 0.5 * len(two) > alone
+
+
+def test_what_a_class_is_worth_is_what_its_members_lose_elsewhere() -> None:
+    scores = np.array([[9.0, 5.0, 4.0], [8.0, 7.0, 1.0], [2.0, 3.0, 9.0]], np.float32)
+    listed = Shortlist(np.tile(np.arange(3, dtype=np.int32), (3, 1)), scores, np.zeros((3, 3), np.int32))
+    chosen = assign(scores, listed.ids, 3, capacity=2)
+    np.testing.assert_allclose(losses_without(listed, chosen), [4 + 1, 0, 6])
 
 
 def test_a_ring_of_pictures_comes_back_in_ring_order() -> None:

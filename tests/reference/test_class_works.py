@@ -28,11 +28,11 @@ def volume(shared_data: Path) -> np.ndarray:
 
 
 def classify(
-    folder: Path, volume: np.ndarray, classes: int, *, slack: float = 0.3, **work: Any
+    folder: Path, volume: np.ndarray, classes: int, *, more: dict[str, Any] | None = None, **work: Any
 ) -> tuple[ClassWork, xr.Dataset]:
     simulated = simulate_work(volume, 64, WorkSettings(**work))
     star = write_work(folder, "work", simulated)
-    options = SETTINGS | {"classes": classes, "capacity_slack": slack}
+    options = SETTINGS | {"classes": classes} | (more or {})
     return simulated, cryodask.classify(star, output=folder / "classes", **options)
 
 
@@ -44,6 +44,7 @@ def found(work: ClassWork, ds: xr.Dataset) -> dict[str, float]:
 @pytest.mark.parametrize("seed", [1, 3, 4, 5, 7])
 def test_discrete_views(tmp_path: Path, volume: np.ndarray, seed: int) -> None:
     figures = found(*classify(tmp_path, volume, 12, images=600, views=12, seed=seed))
+    print(figures)
     assert figures["ari_all"] >= 0.95
     assert figures["accounted"] >= 0.95
     assert figures["views_found"] == 12
@@ -54,6 +55,7 @@ def test_discrete_views(tmp_path: Path, volume: np.ndarray, seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 3, 4, 5, 7])
 def test_noise_among_views(tmp_path: Path, volume: np.ndarray, seed: int) -> None:
     figures = found(*classify(tmp_path, volume, 12, images=600, views=10, junk=0.2, seed=seed))
+    print(figures)
     assert figures["accounted"] >= 0.98
     assert figures["noise_accounted"] <= 0.02
     assert figures["ari_accounted"] >= 0.95
@@ -61,11 +63,11 @@ def test_noise_among_views(tmp_path: Path, volume: np.ndarray, seed: int) -> Non
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("seed", range(1, 11))
 def test_views_all_over_the_sphere(tmp_path: Path, volume: np.ndarray, seed: int) -> None:
-    # views in a continuum are crowded evenly: classes need hardly grow
-    work, ds = classify(tmp_path, volume, 20, slack=0.1, images=2000, seed=seed)
+    work, ds = classify(tmp_path, volume, 20, images=2000, seed=seed)
     figures = found(work, ds)
+    print(figures)
     assert figures["spread_median"] <= 13.2
     assert figures["accounted"] >= 0.8  # the gate is 0.85 for the median of the seeds
     for run in ds["run_class"].values:

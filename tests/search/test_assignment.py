@@ -42,6 +42,17 @@ def test_the_sum_of_scores_is_nearly_the_largest() -> None:
     assert found.prices[7] > found.prices[0]  # the crowded one is dear
 
 
+def test_a_hypothesis_grows_only_by_what_is_worth_it() -> None:
+    scores = np.zeros((40, 2), np.float32)
+    scores[:30, 0] = np.linspace(0.1, 3, 30)  # 30 would rather have the first
+    scores[30:, 1] = 1
+    sizes = [
+        np.bincount(assign(scores, everyone(scores), 2, capacity=26, share=20, worth=worth).label)[0]
+        for worth in (0.5, 2.0)
+    ]
+    assert sizes == [26, 20]
+
+
 def test_a_full_shortlist_leaves_the_choice_open() -> None:
     scores = np.ones((4, 1), np.float32)
     found = assign(scores, np.zeros((4, 1), np.int32), 2, capacity=2)

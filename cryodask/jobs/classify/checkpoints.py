@@ -16,7 +16,19 @@ from cryodask.jobs.classify.run import RunState
 from cryodask.search.store import replacing
 
 KEPT = 2  # states of a run on disk
-PLAIN = ("block", "step", "passes", "stage", "trials", "accepted", "refills", "tried", "before", "moved")
+PLAIN = (
+    "block",
+    "step",
+    "passes",
+    "stage",
+    "trials",
+    "failures",
+    "accepted",
+    "refills",
+    "tried",
+    "before",
+    "moved",
+)
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -51,7 +63,11 @@ def read_state(folder: Path, name: str) -> RunState | None:
 
 def _flat(name: str, classes: Classes) -> dict[str, np.ndarray]:
     arrays = {f"{name}_{f.name}": getattr(classes.poses, f.name) for f in fields(Poses)}
-    return arrays | {f"{name}_averages": classes.averages, f"{name}_prices": classes.prices, f"{name}_losses": classes.losses}
+    return arrays | {
+        f"{name}_averages": classes.averages,
+        f"{name}_prices": classes.prices,
+        f"{name}_losses": classes.losses,
+    }
 
 
 def _classes(name: str, stored: Any) -> Classes:

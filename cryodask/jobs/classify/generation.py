@@ -133,7 +133,9 @@ def consolidated(
         kept = np.setdiff1d(np.arange(classes.count), smallest)
         if not len(kept):
             return None
-        classes = after_pass(Classes(classes.poses, classes.averages[kept], classes.prices[kept], classes.losses[kept]), STILL)
+        classes = after_pass(
+            Classes(classes.poses, classes.averages[kept], classes.prices[kept], classes.losses[kept]), STILL
+        )
     for number in range(CONSOLIDATION):
         classes = after_pass(classes, pass_offsets(settings.offsets, number, CONSOLIDATION - 1))
     return classes

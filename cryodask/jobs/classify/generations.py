@@ -112,9 +112,7 @@ def accepted_averages(search: Search, outcomes: list[Outcome]) -> np.ndarray:
     return np.concatenate([np.zeros((0, *search.particles.model.grid.shape), np.complex64), *found])
 
 
-def _run_generation(
-    search: Search, number: int, rows: np.ndarray, size: int, earlier: np.ndarray
-) -> Outcome:
+def _run_generation(search: Search, number: int, rows: np.ndarray, size: int, earlier: np.ndarray) -> Outcome:
     settings = [_settings(search, number, run, len(rows), size) for run in range(search.parameters.runs)]
     runs = _all_runs(search, number, rows, settings)
     chosen = int(np.argmax([r.objective for r in runs]))

@@ -22,6 +22,7 @@ SETTLING, TRIAL, CLOSING, REOPENING = 2, 4, 4, 4  # passes of each block
 LEAST_GAIN = 1e-3  # of the objective, for a trial to be kept
 LEAST_RISE = 0.002  # of the objective by the trials of a stage, relative, for another stage
 SPLIT, GIVEN_UP = 6, 6  # most promising classes that trials combine
+PATIENCE = 10  # trials in a row without success that end a stage
 MOST_REFILLS = 3
 
 
@@ -71,8 +72,8 @@ class RunState:
         opening, settling, trial, closing or done.
     step : int
         Passes done in the block.
-    passes, stage, trials, accepted, refills : int
-        Done so far; trials within the stage.
+    passes, stage, trials, failures, accepted, refills : int
+        Done so far; trials, and those in a row without success, within the stage.
     tried : tuple of (k, b)
         Splits of k in place of b without success since the last one with.
     before : float
@@ -88,6 +89,7 @@ class RunState:
     passes: int = 0
     stage: int = 1
     trials: int = 0
+    failures: int = 0
     accepted: int = 0
     refills: int = 0
     tried: tuple[tuple[int, int], ...] = ()
@@ -164,11 +166,12 @@ class Run:
         """Keep a trial that raised the objective, else what was before it."""
         assert state.kept is not None
         if state.classes.objective > state.kept.objective + LEAST_GAIN:
-            return replace(state, kept=None, accepted=state.accepted + 1, tried=())
-        return replace(state, classes=state.kept, kept=None)
+            return replace(state, kept=None, accepted=state.accepted + 1, failures=0, tried=())
+        return replace(state, classes=state.kept, kept=None, failures=state.failures + 1)
 
     def _begin_trial(self, state: RunState) -> RunState:
-        if state.trials >= self.settings.trials or self.settings.classes < 3:
+        enough = state.trials >= self.settings.trials or state.failures >= PATIENCE
+        if enough or self.settings.classes < 3:
             return replace(state, block="closing")
         spreads = self._look(state.classes)
         pick = next_trial([s.gain for s in spreads], state.classes.losses, set(state.tried))
@@ -215,12 +218,10 @@ class Run:
         risen = state.classes.objective - state.before > LEAST_RISE * abs(state.before)
         if state.stage >= self.settings.stages or not risen:
             return replace(state, block="done")
-        return replace(state, block="opening", stage=state.stage + 1, trials=0, tried=())
+        return replace(state, block="opening", stage=state.stage + 1, trials=0, failures=0)
 
 
-def next_trial(
-    gains: list[float], losses: np.ndarray, tried: set[tuple[int, int]]
-) -> tuple[int, int] | None:
+def next_trial(gains: list[float], losses: np.ndarray, tried: set[tuple[int, int]]) -> tuple[int, int] | None:
     """Return the class to split and the class to give up for it: largest expected rise of the scores first.
 
     Parameters
