@@ -46,8 +46,8 @@ def assign(
 ) -> Assignment:
     """Assign every position to one hypothesis, none above capacity, for a large sum of scores.
 
-    Two limits: beyond its share a hypothesis grows dearer up to a price of `worth`, so that positions leave it
-    that lose less than that elsewhere; beyond its capacity at any price.
+    Two limits: beyond its share a hypothesis grows dearer up to a price of `worth`, so that positions leave
+    it that lose less than that elsewhere; beyond its capacity at any price.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _bids(
 def _raise_prices(
     scores: np.ndarray, ids: np.ndarray, prices: np.ndarray, capacity: int, highest: float
 ) -> int:
-    """Raise prices until hardly any hypothesis is over-full, or they are highest; return the rounds it took."""
+    """Raise prices until hardly any hypothesis is over-full, or they are highest; return the rounds."""
     n = scores.shape[0]
     for rounds in range(MOST_ROUNDS):
         best, second, label = _bids(scores, ids, prices)

@@ -191,8 +191,8 @@ def margins_to_all(
 ) -> np.ndarray:
     """Return how much better each image fits its class than any other that is not alike, earlier ones too.
 
-    What is left of a generation belongs mostly to views that were accepted: without those in the comparison it
-    would make classes of the leftovers of several views.
+    What is left of a generation belongs mostly to views that were accepted: without those in the comparison
+    it would make classes of the leftovers of several views.
     """
     averages = np.concatenate([classes.averages, earlier])
     shortlist = classes.shortlist

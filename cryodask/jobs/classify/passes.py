@@ -150,7 +150,7 @@ def run_pass(
 
 
 def losses_without(shortlist: Shortlist, chosen: Assignment) -> np.ndarray:
-    """Return the score (K,) that members of each class would lose by moving to their next best, prices paid."""
+    """Return what members of each class would lose by moving to their next best at its price, (K,)."""
     own = shortlist.ids == chosen.label[:, None]
     elsewhere = np.where(own, -np.inf, shortlist.score - chosen.prices[shortlist.ids]).max(axis=1)
     here = np.where(own, shortlist.score, -np.inf).max(axis=1)
