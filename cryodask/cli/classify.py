@@ -343,6 +343,12 @@ class _Lines:
     def _stage(self, event: dict[str, Any]) -> str:
         return f"gen {event['generation']} run {event['run']} stage done: {event['montage']}"
 
+    def _consolidation(self, event: dict[str, Any]) -> str:
+        return (
+            f"gen {event['generation']} consolidation pass {event['pass']} | K {event['classes']} | "
+            f"score {event['score']:.2f}"
+        )
+
     def _test(self, event: dict[str, Any]) -> str:
         return f"gen {event['generation']} testing {event['test']}"
 

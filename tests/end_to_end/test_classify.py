@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,6 +238,31 @@ def test_an_interrupted_run_resumes_to_the_same_results(small: Small, interrupte
     classified(small, interrupted, listen=events.append, resume=True)
     assert same_results(small.output, interrupted)
     assert min(e["pass"] for e in events if e["event"] == "pass") > 5
+
+
+@pytest.mark.parametrize("place", [{"event": "consolidation", "pass": 2}, {"test": "agreement"}])
+def test_a_killed_client_resumes_after_its_last_pass(
+    small: Small, tmp_path: Path, place: dict[str, Any]
+) -> None:
+    words = ["classify", str(small.star), str(tmp_path / "out"), *FLAGS, "--cluster", "threads", "--json"]
+    command = [sys.executable, "-c", "import sys; from cryodask.cli.main import main; main(sys.argv[1:])"]
+    with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line) if line.startswith(b"{") else {}
+            if place.items() <= event.items():
+                process.kill()
+                break
+        else:
+            pytest.fail("the place was not reached")
+    assert process.returncode == -signal.SIGKILL
+    events: list[dict[str, Any]] = []
+    classified(small, tmp_path / "out", listen=events.append, resume=True)
+    assert same_results(small.output, tmp_path / "out")
+    again = [e["pass"] for e in events if e["event"] in ("pass", "consolidation") and e["generation"] == 1]
+    assert min(again, default=3) > 2 and "pass" not in [
+        e["event"] for e in events if e.get("generation") == 1
+    ]
 
 
 def test_a_resumed_run_must_be_the_same(small: Small, interrupted: Path, capsys: Any) -> None:

@@ -90,7 +90,7 @@ def test_poses_are_the_planted_ones(final: RunState, truth: Poses) -> None:
         rows = np.flatnonzero((found.label == k) & (truth.label == view))
         flip = found.mirror[rows] ^ truth.mirror[rows]
         common = flip.mean() > 0.5
-        assert (flip == common).mean() > 0.95
+        assert (flip == common).mean() > 0.9
         rows, flip = rows[flip == common], flip[flip == common]
         # angle of the view's frame in that of the class: the same for every member
         turn = np.exp(1j * (truth.angle[rows] - np.where(flip, -1, 1) * found.angle[rows]))

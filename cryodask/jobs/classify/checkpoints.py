@@ -1,6 +1,7 @@
 """What a classification keeps on disk: the state after every pass, and the outcome of every generation."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 
 from cryodask.arrays.npy import load_npz
 from cryodask.jobs.classify.acceptance import Reason
-from cryodask.jobs.classify.generation import Screened, Tested
+from cryodask.jobs.classify.evidence import JunkThreshold
+from cryodask.jobs.classify.generation import Consolidation, Screened, Tested
 from cryodask.jobs.classify.passes import Classes
 from cryodask.jobs.classify.poses import Poses
 from cryodask.jobs.classify.run import RunState
+from cryodask.jobs.classify.stability import Stability
 from cryodask.search.store import replacing
 
 KEPT = 2  # states of a run on disk
@@ -59,6 +62,41 @@ def read_state(folder: Path, name: str) -> RunState | None:
     plain["tried"] = tuple((k, b) for k, b in plain["tried"])
     kept = _classes("kept", stored) if "kept_averages" in stored else None
     return RunState(_classes("classes", stored), kept, **plain)
+
+
+def write_consolidation(folder: Path, name: str, state: Consolidation) -> None:
+    """Write where a consolidation stands after a pass, and remove what was before."""
+    arrays = _flat("classes", state.classes) | {"passes": state.passes, "settled": state.settled}
+    write_arrays(folder / f"{name}_{state.passes:05d}.npz", arrays)
+    for old in sorted(folder.glob(f"{name}_*.npz"))[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def read_consolidation(folder: Path, name: str) -> Consolidation | None:
+    """Return the last stored state of a consolidation, None where there is none."""
+    found = sorted(folder.glob(f"{name}_*.npz"))
+    if not found:
+        return None
+    stored = load_npz(found[-1])
+    return Consolidation(_classes("classes", stored), int(stored["passes"]), int(stored["settled"]))
+
+
+def kept_screen(path: Path, make: Callable[[], Screened]) -> Screened:
+    """Return the verdict on noise that is stored, or make and store it."""
+    if not path.exists():
+        made = make()
+        values = {"score": made.score, "junk": made.junk.value, "quantiles": made.junk.quantiles}
+        write_arrays(path, values)
+    stored = load_npz(path)
+    return Screened(stored["score"], JunkThreshold(float(stored["junk"]), stored["quantiles"]))
+
+
+def kept_stability(path: Path, make: Callable[[], Stability]) -> Stability:
+    """Return the stability that is stored, or make and store it."""
+    if not path.exists():
+        made = make()
+        write_arrays(path, {each.name: getattr(made, each.name) for each in fields(Stability)})
+    return Stability(**load_npz(path))
 
 
 def _flat(name: str, classes: Classes) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """One generation: the best of independent runs consolidated without noise, and what the tests leave of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cryodask.jobs.classify.poses import Poses
 from cryodask.jobs.classify.reproducibility import Agreement, agreement
 from cryodask.jobs.classify.run import RunSettings
 from cryodask.jobs.classify.spread import Spread, class_spreads, similarities
-from cryodask.jobs.classify.stability import Stability, StabilitySettings, class_stability
+from cryodask.jobs.classify.stability import Stability, StabilitySettings
 
 CONSOLIDATION = 4  # passes
 
@@ -104,10 +104,28 @@ def screen(
     return Screened(score, junk_threshold(ridden_scores(decoys, chosen.averages, settings.offsets), rate))
 
 
-def consolidated(
-    population: Population, chosen: Classes, settings: RunSettings, whole: int
-) -> Classes | None:
-    """Return passes over references with enough members, noise left out; None if no reference is left.
+@dataclass(frozen=True)
+class Consolidation:
+    """Where a consolidation stands after a pass.
+
+    Parameters
+    ----------
+    classes : Classes
+    passes : int
+        Done so far.
+    settled : int
+        Of them, those after the last small reference went.
+    """
+
+    classes: Classes
+    passes: int = 0
+    settled: int = 0
+
+
+def consolidations(
+    population: Population, state: Consolidation, settings: RunSettings, whole: int
+) -> Iterator[Consolidation]:
+    """Yield passes over references with enough members, noise left out; none where no reference is left.
 
     Small references go by halves, the smallest first, with a pass between: the two halves of a view that a
     run cut in two would otherwise go both, and their images into classes of other views.
@@ -116,29 +134,29 @@ def consolidated(
     ----------
     population : Population
         The images that are not noise.
-    chosen : Classes
-        The chosen run, of these images.
+    state : Consolidation
+        The chosen run, of these images, or a stored state.
     whole : int
         Images of the generation, noise included; the capacity of a class stays that of the generation.
     """
-    classes, number = chosen, 0
     generous = math.ceil((1 + settings.slack) * whole / settings.classes)
-
-    def after_pass(classes: Classes, offsets: np.ndarray) -> Classes:
+    while state.settled < CONSOLIDATION:
+        classes, offsets, settled = state.classes, STILL, 0
+        small = np.flatnonzero(classes.sizes < settings.least)
+        if len(small) and not state.settled:
+            smallest = small[np.argsort(classes.sizes[small], kind="stable")][: math.ceil(len(small) / 2)]
+            kept = np.setdiff1d(np.arange(classes.count), smallest)
+            if not len(kept):
+                return
+            columns = (classes.averages[kept], classes.prices[kept], classes.losses[kept])
+            classes = Classes(classes.poses, *columns)
+        else:
+            offsets = pass_offsets(settings.offsets, state.settled, CONSOLIDATION - 1)
+            settled = state.settled + 1
         capacity = max(generous, math.ceil(len(population.indices) / classes.count))
-        return run_pass(population, classes, offsets=offsets, capacity=capacity, number=number)
-
-    while len(small := np.flatnonzero(classes.sizes < settings.least)):
-        smallest = small[np.argsort(classes.sizes[small], kind="stable")][: math.ceil(len(small) / 2)]
-        kept = np.setdiff1d(np.arange(classes.count), smallest)
-        if not len(kept):
-            return None
-        classes = after_pass(
-            Classes(classes.poses, classes.averages[kept], classes.prices[kept], classes.losses[kept]), STILL
-        )
-    for number in range(CONSOLIDATION):
-        classes = after_pass(classes, pass_offsets(settings.offsets, number, CONSOLIDATION - 1))
-    return classes
+        classes = run_pass(population, classes, offsets=offsets, capacity=capacity, number=state.passes)
+        state = Consolidation(classes, state.passes + 1, settled)
+        yield state
 
 
 def apply_tests(
@@ -148,6 +166,7 @@ def apply_tests(
     decoys: Population,
     settings: RunSettings,
     tests: Tests,
+    stability: Stability,
     chosen: int,
     earlier: np.ndarray,
     tell: Callable[[str], None],
@@ -160,7 +179,7 @@ def apply_tests(
         The consolidated ones.
     witnesses
         The other runs.
-    decoys, settings, tests, chosen
+    decoys, settings, tests, stability, chosen
     earlier : (k, R, M) complex64
         Means of the classes that earlier generations accepted; the margin counts them.
     tell : callable
@@ -168,8 +187,6 @@ def apply_tests(
     tell("junk")
     score = left_out_scores(population, classes)
     junk = junk_threshold(ridden_scores(decoys, classes.averages, settings.offsets), tests.junk_rate)
-    tell("stability")
-    stability = class_stability(population, classes, tests.stability)
     tell("agreement")
     found = agreement(population, classes, witnesses)
     margin = margins_to_all(population, classes, earlier, settings.offsets)
@@ -195,12 +212,11 @@ def margins_to_all(
     it would make classes of the leftovers of several views.
     """
     averages = np.concatenate([classes.averages, earlier])
-    shortlist = classes.shortlist
-    if len(earlier) or shortlist is None:
-        references = population.images.model.references(averages, offsets)
-        path = population.images.publish(f"margin_{population.owner}", references)
-        shortlist = score_population(population, classes, path)
-        Path(path).unlink(missing_ok=True)
+    path = population.images.publish(
+        f"margin_{population.owner}", population.images.model.references(averages, offsets)
+    )
+    shortlist = score_population(population, classes, path)
+    Path(path).unlink(missing_ok=True)
     return margins(shortlist, classes.poses.label, similarities(population, averages, offsets))
 
 

@@ -13,20 +13,31 @@ import numpy as np
 from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.checkpoints import (
     Outcome,
+    kept_screen,
+    kept_stability,
     outcome_of,
+    read_consolidation,
     read_outcome,
     read_state,
     with_tests,
+    write_consolidation,
     write_state,
 )
 from cryodask.jobs.classify.evidence import junk_threshold, ridden_scores
-from cryodask.jobs.classify.generation import Tests, apply_tests, consolidated, restricted, screen
+from cryodask.jobs.classify.generation import (
+    Consolidation,
+    Tests,
+    apply_tests,
+    consolidations,
+    restricted,
+    screen,
+)
 from cryodask.jobs.classify.model import offset_grid
 from cryodask.jobs.classify.parameters import ClassifyParameters
 from cryodask.jobs.classify.passes import Classes, Population
 from cryodask.jobs.classify.run import Run, RunSettings, RunState
 from cryodask.jobs.classify.shards import Images
-from cryodask.jobs.classify.stability import StabilitySettings
+from cryodask.jobs.classify.stability import StabilitySettings, class_stability
 from cryodask.search.rounds import Rounds, StoppedError
 from cryodask.search.store import write_json
 
@@ -116,31 +127,53 @@ def _run_generation(search: Search, number: int, rows: np.ndarray, size: int, ea
     settings = [_settings(search, number, run, len(rows), size) for run in range(search.parameters.runs)]
     runs = _all_runs(search, number, rows, settings)
     chosen = int(np.argmax([r.objective for r in runs]))
-    population = search.population(rows, f"g{number}_tests")
     decoys, own = search.noise(f"g{number}"), settings[chosen]
-    screened = screen(population, runs[chosen], decoys, own, search.parameters.junk_rate)
+    screened = kept_screen(
+        search.work / f"g{number:02d}_screen.npz",
+        lambda: screen(
+            search.population(rows, f"g{number}_tests"),
+            runs[chosen],
+            decoys,
+            own,
+            search.parameters.junk_rate,
+        ),
+    )
     outcome = outcome_of(rows, runs, chosen, screened)
     if not len(screened.kept):
         return outcome
     quiet = search.population(rows[screened.kept], f"g{number}_quiet")
-    classes = consolidated(quiet, restricted(runs[chosen], screened.kept), own, len(rows))
+    classes = _consolidated(search, number, quiet, restricted(runs[chosen], screened.kept), own, len(rows))
     if classes is None:
         return outcome
     witnesses = [restricted(r, screened.kept) for i, r in enumerate(runs) if i != chosen]
-    found = apply_tests(
-        quiet,
-        classes,
-        witnesses,
-        decoys,
-        own,
-        _tests(search, number),
-        chosen,
-        earlier,
-        lambda what: search.listen({"event": "test", "generation": number, "test": what}),
+    tests = _tests(search, number)
+
+    def tell(what: str) -> None:
+        search.listen({"event": "test", "generation": number, "test": what})
+
+    tell("stability")
+    stability = kept_stability(
+        search.work / f"g{number:02d}_stability.npz",
+        lambda: class_stability(quiet, classes, tests.stability),
     )
+    found = apply_tests(quiet, classes, witnesses, decoys, own, tests, stability, chosen, earlier, tell)
     outcome = with_tests(outcome, screened.kept, found)
     search.listen(_stage_event(search, number, outcome))
     return outcome
+
+
+def _consolidated(
+    search: Search, number: int, quiet: Population, chosen: Classes, settings: RunSettings, whole: int
+) -> Classes | None:
+    """Consolidate the chosen run, from the last stored pass on; None if no class is left."""
+    name = f"g{number:02d}_consolidation"
+    state = read_consolidation(search.work, name) or Consolidation(chosen)
+    for after in consolidations(quiet, state, settings, whole):
+        write_consolidation(search.work, name, after)
+        event = {"event": "consolidation", "generation": number, "pass": after.passes}
+        search.listen(event | {"classes": after.classes.count, "score": round(after.classes.objective, 4)})
+        state = after
+    return state.classes if state.settled else None
 
 
 def _stage_event(search: Search, number: int, outcome: Outcome) -> dict[str, Any]:

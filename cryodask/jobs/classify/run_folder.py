@@ -129,7 +129,7 @@ class RunFolder:
             if int(folder.name.rpartition("_")[2]) > kept:
                 target.mkdir(exist_ok=True)
                 shutil.move(folder, target / folder.name)
-        for state in self.work.glob("g*_r*_*.npz"):
+        for state in self.work.glob("g*_*.npz"):
             if int(state.name[1:3]) > kept:
                 state.unlink()
 
