@@ -118,7 +118,7 @@ def _histograms(dataset: xr.Dataset, summary: dict[str, Any]) -> Picture:
         axes.hist(shown, edges, stacked=True, color=[FOUND, SOFT], label=["accounted", "not accounted"])
         if (limit := limits.get(name)) is not None:
             axes.axvline(limit, color=FALSE, lw=1.4, ls="--", label=f"threshold {limit:.3g}")
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
     return Picture("Scores of all particles", "What decides, with its thresholds.", figure)
 
 
