@@ -8,8 +8,9 @@ import pytest
 
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.grids import rotation_grid
-from cryodask.geometry.ladder import Ladder
+from cryodask.geometry.ladder import Ladder, count_local_rows
 from cryodask.geometry.neighbours import RowFinder, coarser_grid
+from cryodask.jobs.miss_model import MissModel
 from cryodask.jobs.tomogram_matching.menu import (
     CoarseChoice,
     Offer,
@@ -18,14 +19,12 @@ from cryodask.jobs.tomogram_matching.menu import (
     candidate_voxels,
     choose_offer,
     coarse_choices,
-    count_local_rows,
     describe,
     make_offer,
     pilot_rows,
     run_threshold,
     scaled_candidates,
 )
-from cryodask.jobs.tomogram_matching.miss_probability import MissModel
 
 WORK = Work(voxels=1e7, rotations=100_000, box=40, support=10_000, tiles=2)
 RATES = Rates()
