@@ -18,7 +18,8 @@ from cryodask.geometry.neighbours import RowFinder, coarser_grid
 from cryodask.geometry.zyz import zyz_angles, zyz_rotations
 from cryodask.io.image import read_image
 from cryodask.jobs.micrograph_matching.binning import Binning, exact_binnings
-from cryodask.jobs.micrograph_matching.coarse_model import StageView, miss_model
+from cryodask.jobs.micrograph_matching.coarse_model import StageView, local_thresholds, miss_model
+from cryodask.jobs.micrograph_matching.coarse_pilot import pilot_candidates
 from cryodask.jobs.micrograph_matching.inputs import MatchInputs
 from cryodask.jobs.micrograph_matching.planning import (
     Resources,
@@ -29,6 +30,7 @@ from cryodask.jobs.micrograph_matching.planning import (
 )
 from cryodask.jobs.micrograph_matching.preparation import check_image, filtered_image, template_filters
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
+from cryodask.jobs.miss_model import MissModel
 from cryodask.optics.image_filters import Curve
 
 STEP_FACTORS = (1, 2, 3, 4, 6)
@@ -36,8 +38,10 @@ LARGEST_STEP = 60.0
 COARSEST = 0.25  # least ratio of the menu
 MENU_RATIOS = 6  # of the exact binnings, evenly chosen
 LARGEST_SHARE = 0.5  # of the work of searching everything that a first stage may be
-# CPU seconds of a slice by n², and of a score by its products, in the second stage
-SLICE_COST, PRODUCT_COST = 1.3e-8, 1.1e-10
+# Of the positions, whose noise may reach τ: were it more, noise would often lead a climb, not the particle
+MOST_NOISE = 0.02
+# CPU seconds of the second stage: of a slice by n², of a score by its products, of a row whatever its size
+SLICE_COST, PRODUCT_COST, ROW_COST = 1.3e-8, 1.1e-10, 2.5e-5
 SAMPLED = 256
 
 
@@ -133,21 +137,34 @@ class Offer:
     ----------
     binning, step, angles
         The first stage.
+    model, share
+        What it sees of particles, and keeps of their energy.
     threshold, miss
         τ of its scores, and the probability that a particle at the threshold of the run lies below.
     candidates
         Places expected to go to the second stage.
-    seconds
-        CPU seconds of both stages.
+    first, each
+        CPU seconds of the first stage, and of a candidate in the second.
+    is_measured
+        Whether `candidates` comes from a pilot search rather than from normal noise.
     """
 
     binning: Binning
     step: float
     angles: np.ndarray
+    model: MissModel
+    share: float
     threshold: float
     miss: float
     candidates: float
-    seconds: float
+    first: float
+    each: float
+    is_measured: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds of both stages."""
+        return self.first + self.candidates * self.each
 
 
 def choose_first_stage(inputs: MatchInputs, resources: Resources) -> tuple[CoarseChoice | None, str]:
@@ -170,10 +187,9 @@ def choose_first_stage(inputs: MatchInputs, resources: Resources) -> tuple[Coars
         An image that cannot be used.
     """
     planner = _Planner(inputs, resources)
-    offers = planner.offers()
     whole = planner.exhaustive_seconds
-    best = min(offers, key=lambda offer: offer.seconds, default=None)
-    if best is None or best.seconds >= whole:
+    best = planner.cheapest()
+    if best is None:
         return (
             None,
             f"coarse_to_fine: searching everything is cheapest ({whole:.0f} CPU s), exhaustive is used",
@@ -182,7 +198,7 @@ def choose_first_stage(inputs: MatchInputs, resources: Resources) -> tuple[Coars
     text = (
         f"coarse_to_fine: step {best.step:.3g} degrees, pixel {pixel:.3g} angstrom, {len(best.angles)} of "
         f"{len(inputs.angles)} orientations; candidates from {best.threshold:.2f} sigma, which misses at "
-        f"most {100 * best.miss:.2g} % of the particles at the threshold of the run; at most "
+        f"most {100 * best.miss:.2g} % of the particles at the threshold of the run; about "
         f"{best.candidates:.2g} candidates; about 1/{whole / best.seconds:.1f} of the work of exhaustive"
     )
     return CoarseChoice(best.binning, best.angles, best.step, planner.step, planner.symmetry, text), text
@@ -195,10 +211,26 @@ class _Planner:
         self.inputs, self.resources = inputs, resources
         self.problem = self._problem(inputs)
         self.symmetry, self.step = searched_symmetry(inputs), list_step(inputs.angles)
-        self.whitening = self._whitening()
+        self.image, self.whitening = self._filtered()
         self.fine = self._view(inputs, self.problem)
         self.exhaustive_seconds = _search_seconds(self.problem, len(inputs.angles))
         self.threshold = run_threshold(inputs)
+
+    def cheapest(self) -> Offer | None:
+        """Return the cheapest first stage by measured candidates, None where everything is cheaper."""
+        left = self.offers()
+        while left:
+            best = min(left, key=lambda offer: offer.seconds)
+            if best.seconds >= self.exhaustive_seconds:
+                return None
+            if best.is_measured or self.image is None:
+                return best
+            stage = on_first_stage(self.inputs, best.binning, best.angles)
+            found = pilot_candidates(
+                stage, self.resources, self.image, self.whitening, partial(self._thresholds, best)
+            )
+            left[left.index(best)] = replace(best, candidates=found, is_measured=True)
+        return None
 
     def offers(self) -> list[Offer]:
         """Return every first stage that may be worth it."""
@@ -234,25 +266,34 @@ class _Planner:
         if first > LARGEST_SHARE * self.exhaustive_seconds:
             return None
         own = self.inputs.config.cryodask
-        model, _ = miss_model(self.fine, self._view(inputs, problem), symmetry=self.symmetry, seed=own.seed)
+        model, share = miss_model(
+            self.fine, self._view(inputs, problem), symmetry=self.symmetry, seed=own.seed
+        )
         threshold = model.coarse_threshold(self.threshold, own.miss_rate)
         positions = float(math.prod(problem.shape))
         scores = positions * len(angles) * problem.scores_each
-        # a candidate takes the pixels around it
-        candidates = min(scores * float(ndtr(-threshold)), positions / 4.0)
-        seconds = first
-        if seconds + candidates * self._score_seconds(binning) < self.exhaustive_seconds:
-            seconds += candidates * local_rows() * self._score_seconds(binning)
-        else:
-            seconds = math.inf
+        candidates = scores * float(ndtr(-threshold))
+        if candidates > MOST_NOISE * positions:
+            return None
         miss = model.miss_probability(threshold, self.threshold)
-        return Offer(binning, step, angles, threshold, miss, candidates, seconds)
+        each = local_rows() * self._score_seconds(binning)
+        return Offer(binning, step, angles, model, share, threshold, miss, candidates, first, each)
+
+    def _thresholds(self, offer: Offer, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        return local_thresholds(
+            offer.model,
+            offer.share,
+            (mean, std),
+            zscore=self.threshold,
+            miss_rate=self.inputs.config.cryodask.miss_rate,
+        )
 
     def _score_seconds(self, binning: Binning) -> float:
         """Return the CPU seconds of one orientation in the window of a candidate."""
         area, each = float(self.problem.box**2), self.problem.scores_each
         window = float((2 * int(1 / binning.ratio) + 1) ** 2)
-        return area * (SLICE_COST * len(self.problem.scales) + PRODUCT_COST * each * (window + 1))
+        per_pixel = SLICE_COST * len(self.problem.scales) + PRODUCT_COST * each * (window + 1)
+        return area * per_pixel + ROW_COST
 
     def _local_rows(self, angles: np.ndarray, step: float) -> float:
         ladder = Ladder(self.fine.rotations, self.step, zyz_rotations(angles), step, self.symmetry)
@@ -272,16 +313,16 @@ class _Planner:
             binning=inputs.binning,
         )
 
-    def _whitening(self) -> Curve | None:
+    def _filtered(self) -> tuple[np.ndarray | None, Curve | None]:
         settings = self.problem.preparation
         try:
             image = read_image(settings.path)
             check_image(image, settings.label)
         except InputError:
             if self.inputs.is_one_of_many:  # it fails alone, when its turn comes
-                return None
+                return None, None
             raise
-        return filtered_image(image, settings.filters, settings.clip_sigma)[1]
+        return filtered_image(image, settings.filters, settings.clip_sigma)
 
 
 def _search_seconds(problem: MicrographProblem, orientations: int) -> float:

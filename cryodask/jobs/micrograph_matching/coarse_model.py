@@ -20,6 +20,7 @@ from cryodask.jobs.miss_model import MissModel
 from cryodask.kernels.slices import extract_slices, project, slice_axes, unit_energy
 
 DRAWS = 64
+LEVELS = 16  # fine scores at which τ is computed, and interpolated between
 NEAREST = 4
 DRAW_STREAM = 13
 PLACES = 2**20  # pixels of an image of any size among which a draw falls
@@ -118,3 +119,47 @@ def miss_model(
     one, none = np.ones(draws), np.zeros(draws)
     model = MissModel(one, none, one, likeness, none, one, likeness)
     return model, float(min(shares.mean(), 1.0))
+
+
+def full_moments(mean: np.ndarray, std: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of scores at full size from those of a binned search.
+
+    A template of unit energy has a share f of it on the binned pixels; the rest sees noise of its own. So the
+    mean is √f of the binned one, and the variance f of it plus 1 - f.
+
+    Parameters
+    ----------
+    mean, std
+        Any shape, of the binned search.
+    share
+        f.
+    """
+    return np.sqrt(share) * mean, np.sqrt(share * np.square(std) + 1.0 - share)
+
+
+def coarse_thresholds(model: MissModel, fine_scores: np.ndarray, miss_rate: float) -> np.ndarray:
+    """Return τ for fine scores of any shape, interpolated between few at which it is computed."""
+    low, high = float(np.nanmin(fine_scores)), float(np.nanmax(fine_scores))
+    levels = np.linspace(low, max(high, low + 1e-6), LEVELS)
+    known = [model.coarse_threshold(level, miss_rate) for level in levels.tolist()]
+    return np.interp(fine_scores, levels, known)
+
+
+def local_thresholds(
+    model: MissModel, share: float, moments: tuple[np.ndarray, np.ndarray], *, zscore: float, miss_rate: float
+) -> np.ndarray:
+    """Return τ at every position of a first stage, for particles of one z-score.
+
+    Parameters
+    ----------
+    model, share
+        From `miss_model`.
+    moments
+        Mean and standard deviation of the first stage's scores.
+    zscore
+        Of the faintest particles that count.
+    miss_rate
+        Share of them that may be missed.
+    """
+    mean, std = full_moments(*moments, share)
+    return coarse_thresholds(model, zscore * std + mean, miss_rate)

@@ -17,11 +17,16 @@ from cryodask.geometry.neighbours import RowFinder
 from cryodask.geometry.zyz import zyz_matrices, zyz_rotations
 from cryodask.jobs.micrograph_matching import constants
 from cryodask.jobs.micrograph_matching.binning import Binning
-from cryodask.jobs.micrograph_matching.coarse_model import miss_model, stage_view
+from cryodask.jobs.micrograph_matching.coarse_model import (
+    full_moments,
+    local_thresholds,
+    miss_model,
+    stage_view,
+)
+from cryodask.jobs.micrograph_matching.coarse_pilot import APART
 from cryodask.jobs.micrograph_matching.preparation import prepare_image
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
 from cryodask.jobs.micrograph_matching.result import RESCORED
-from cryodask.jobs.miss_model import MissModel
 from cryodask.kernels.slices import slice_axes
 from cryodask.kernels.window_search import WindowSearch
 from cryodask.picking.image_peaks import image_peaks
@@ -31,8 +36,7 @@ from cryodask.search.store import RunStore, replacing, write_json
 from cryodask.search.tiles import Batch, Tile
 
 CANDIDATES, RECORD = "candidates.npy", "second_stage.json"
-APART = 1.5  # coarse pixels: a candidate stands for the eight around it
-LEVELS = 16  # fine scores at which τ is computed, and interpolated between
+SPLINE_MARGIN = 12  # coarse pixels beyond which a spline forgets what it passed through
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,9 @@ class Rescoring:
             stage_view(self.full), stage_view(self.coarse), symmetry=self.symmetry, seed=self.seed
         )
         maps = {name: self._coarse_map(name) for name in ("mip", "score_mean", "score_std", "orientation")}
-        mean, std = full_moments(maps["score_mean"], maps["score_std"], share)
-        excess = maps["mip"] - coarse_thresholds(model, self.threshold * std + mean, self.miss_rate)
+        moments = maps["score_mean"], maps["score_std"]
+        tau = local_thresholds(model, share, moments, zscore=self.threshold, miss_rate=self.miss_rate)
+        excess = maps["mip"] - tau
         peaks = image_peaks(excess, 0.0, mask_radius=APART, allowed=maps["orientation"] != NO_ID)
         rows = best_rows(maps["mip"], maps["orientation"], peaks)
         with replacing(self._folder / CANDIDATES) as temporary, temporary.open("wb") as stream:
@@ -169,16 +174,16 @@ class Rescoring:
         """Return the states of a tile as the coarse maps give them: means and spreads in full units."""
         axes = zip(tile.start, tile.stop, self.coarse.shape, strict=True)
         at = [np.clip(self._coarse_places(np.arange(a, b)), 0, size - 1) for a, b, size in axes]
-        lows = [int(place[0]) for place in at]
-        region = tuple(slice(low, int(np.ceil(place[-1])) + 1) for low, place in zip(lows, at, strict=True))
+        lows = [max(0, int(place[0]) - SPLINE_MARGIN) for place in at]
+        region = tuple(slice(a, int(p[-1]) + 2 + SPLINE_MARGIN) for a, p in zip(lows, at, strict=True))
         places = np.meshgrid(*(place - low for place, low in zip(at, lows, strict=True)), indexing="ij")
         near = tuple(np.rint(place).astype(np.intp) for place in places)
 
-        def linear(name: str) -> np.ndarray:
+        def smooth(name: str) -> np.ndarray:
             values = self._coarse_map(name, region).astype(np.float64)
-            return np.asarray(map_coordinates(values, places, order=1, mode="nearest"))
+            return np.asarray(map_coordinates(values, places, order=3, mode="nearest"))
 
-        mean, std = full_moments(linear("score_mean"), linear("score_std"), self.record()["share"])
+        mean, std = full_moments(smooth("score_mean"), smooth("score_std"), self.record()["share"])
         count = self.full.orientations * self.full.scores_each
         exact = ExactMoments()
         sums = {
@@ -193,7 +198,7 @@ class Rescoring:
         rest = np.where(known, hypothesis, 0) // self.coarse.orientations
         row = self._lists().nearest[np.where(known, orientation, 0)]
         ids = np.where(known, rest * self.full.orientations + row, NO_ID).astype(np.uint32)
-        return {"score": {"value": linear("mip").astype(np.float32), "id": ids}, "moments": sums}
+        return {"score": {"value": smooth("mip").astype(np.float32), "id": ids}, "moments": sums}
 
     def _coarse_places(self, corners: np.ndarray) -> np.ndarray:
         """Return where full top-left pixels lie among the coarse ones."""
@@ -240,30 +245,6 @@ class Rescoring:
 
     def _lists(self) -> "_Lists":
         return _read_lists(self.full.folder, self.coarse.folder, self.step, self.coarse_step, self.symmetry)
-
-
-def full_moments(mean: np.ndarray, std: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of scores at full size from those of a binned search.
-
-    A template of unit energy has a share f of it on the binned pixels; the rest sees noise of its own. So the
-    mean is √f of the binned one, and the variance f of it plus 1 - f.
-
-    Parameters
-    ----------
-    mean, std
-        Any shape, of the binned search.
-    share
-        f.
-    """
-    return np.sqrt(share) * mean, np.sqrt(share * np.square(std) + 1.0 - share)
-
-
-def coarse_thresholds(model: MissModel, fine_scores: np.ndarray, miss_rate: float) -> np.ndarray:
-    """Return τ for fine scores of any shape, interpolated between few at which it is computed."""
-    low, high = float(np.nanmin(fine_scores)), float(np.nanmax(fine_scores))
-    levels = np.linspace(low, max(high, low + 1e-6), LEVELS)
-    known = [model.coarse_threshold(level, miss_rate) for level in levels.tolist()]
-    return np.interp(fine_scores, levels, known)
 
 
 def best_rows(mip: np.ndarray, orientation: np.ndarray, peaks: np.ndarray) -> np.ndarray:

@@ -125,7 +125,8 @@ def make_first_stage(
         if key not in choices:
             chosen, text = choose_first_stage(inputs, resources)
             choices[key] = None if chosen is None else chosen.described()
-            log.warning("%s%s", config.source.place, text)
+            if chosen is None:
+                log.warning("%s%s", config.source.place, text)
         stored = choices[key]
     if stored is None:
         return None
