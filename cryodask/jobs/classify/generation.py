@@ -154,7 +154,10 @@ def consolidations(
             offsets = pass_offsets(settings.offsets, state.settled, CONSOLIDATION - 1)
             settled = state.settled + 1
         capacity = max(generous, math.ceil(len(population.indices) / classes.count))
-        classes = run_pass(population, classes, offsets=offsets, capacity=capacity, number=state.passes)
+        # the price of a full class has led the search; where an image stays is for its score to say
+        classes = run_pass(
+            population, classes, offsets=offsets, capacity=capacity, number=state.passes, worth=0.0
+        )
         state = Consolidation(classes, state.passes + 1, settled)
         yield state
 

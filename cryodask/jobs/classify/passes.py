@@ -116,6 +116,7 @@ def run_pass(
     capacity: int,
     number: int,
     cutoff: float | None = None,
+    worth: float = WORTH,
 ) -> Classes:
     """Return the classification after one pass.
 
@@ -132,13 +133,15 @@ def run_pass(
         Of the pass, to name its file of references.
     cutoff : float
         Low-pass of the references, cycles per pixel; the model's by default.
+    worth : float
+        Sigma that an image loses at most for the sake of equal classes, below the capacity.
     """
     references = population.images.model.references(classes.averages, offsets, cutoff)
     path = population.images.publish(f"references_{population.owner}_{number:04d}", references)
     shortlist = score_population(population, classes, path)
     share = math.ceil(len(population.indices) / classes.count)
     chosen = assign(
-        shortlist.score, shortlist.ids, classes.count, capacity=capacity, share=share, worth=WORTH
+        shortlist.score, shortlist.ids, classes.count, capacity=capacity, share=share, worth=worth
     )
     rows = np.arange(len(chosen.choice))
     code = np.where(chosen.choice >= 0, shortlist.code[rows, chosen.choice], -1)
