@@ -5,7 +5,6 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
@@ -19,8 +18,7 @@ from cryodask.jobs.micrograph_matching import pose_run
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem
 from cryodask.jobs.micrograph_matching.refine import open_refinement
 from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
-from cryodask.picking.image_peaks import image_peaks
-from tests.jobs.planted import NO_WHITENING, OPTICS, plant, three_particles
+from tests.jobs.planted import NO_WHITENING, OPTICS, plant, reference_particles, three_particles
 
 GRID = LocalGrid(1.25, 0.25, 1.2, 0.3)
 MAPS = {"mip": "mip", "scaled_mip": "scaled_mip", "correlation_mean": "correlation_mean"}
@@ -120,34 +118,10 @@ def test_leopard_em_compatibility_changes_the_scale_as_described(planted, tmp_pa
 
 
 def test_z_at_the_start_is_the_match_s(shared_data, tmp_path):
-    folder = shared_data / "micrograph_matching" / "search_512"
-    maps = np.load(folder / "reference_maps.npz")
-    valid = slice(0, 385)
-    write_image(tmp_path / "micrograph.mrc", np.load(folder / "image.npy"), pixel_size=1.0)
-    for name, stored in (("mean", "correlation_mean"), ("std", "correlation_variance")):
-        write_image(tmp_path / f"{name}.mrc", maps[stored][valid, valid], pixel_size=1.0)
-    y, x = image_peaks(maps["scaled_mip"][valid, valid], 5.3).T
-    at = (y, x)
-    optics = OPTICS | {"pixel_size": 1.0}
-    table = pd.DataFrame(
-        {
-            **{
-                name: maps[name][at]
-                for name in ("mip", "scaled_mip", "correlation_mean", "correlation_variance")
-            },
-            **{name: maps[f"best_{name}"][at] for name in ("phi", "theta", "psi")},
-            "relative_defocus": maps["best_defocus"][at],
-            "pos_x": x,
-            "pos_y": y,
-            **optics,
-            "micrograph_path": str(tmp_path / "micrograph.mrc"),
-            "correlation_average_path": str(tmp_path / "mean.mrc"),
-            "correlation_variance_path": str(tmp_path / "std.mrc"),
-        }
-    )
+    table, template = reference_particles(shared_data, tmp_path, above=5.3)
     found = cd.refine_particles(
         table,
-        np.load(folder / "template.npy"),
+        template,
         box=130,
         orientations={"enabled": False},
         defocus=None,
