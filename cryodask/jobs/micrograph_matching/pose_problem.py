@@ -22,6 +22,7 @@ from cryodask.kernels.pose_search import (
     BestPose,
     PoseHypotheses,
     Surroundings,
+    batch_highest,
     scored_blocks,
     subpixel_peak,
 )
@@ -194,6 +195,8 @@ class PoseProblem:
             image = constants.checked_image(path, *map(slice, start.tolist(), stop.tolist()))
             filtered = filter_image(image, settings.filters)
             region, image_origin = filtered.image, start
+        if settings.compat:  # Leopard-EM drops the mean of the box, as its transform's first coefficient
+            region = region - region.mean(dtype=np.float64).astype(np.float32)
         around = self._surroundings(row, region, start, position)
         matrix = zyz_matrices(poses.angles[row][None])[0]
         return Particle(row, matrix, around, start, filtered, image_origin)
@@ -254,8 +257,7 @@ class PoseProblem:
             at = slice(rotation - first, rotation - first + scores.shape[1])
             highest[at] = np.maximum(highest[at], scores.max(axis=(0, 2)))
         if settings.compat and best.pose != NO_ID:
-            begin = (best.pose % total - first) // settings.batch * settings.batch
-            best = replace(best, cc=float(highest[begin : begin + settings.batch].max()))
+            best = replace(best, cc=batch_highest(highest, best.pose % total - first, settings.batch))
         return best
 
     def _spectrum(self) -> Any:
