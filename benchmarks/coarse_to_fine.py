@@ -5,7 +5,8 @@
 TEMPLATES holds 5mrc.mrc (a ribosome at 10 angstrom a voxel). 300 copies, with fine scores from 0.9 to 1.5 of
 the threshold at one expected false positive, lie in white noise under a wedge of +-60 degrees and a low-pass
 of 25 angstrom. The exhaustive search and pyTME are extrapolated from a few rotations; an exhaustive search
-finds at a particle is the best of the rows within 11 degrees of its rotation, 7 x 7 x 7 voxels around it.
+finds at a particle is at least the best of the rows within 11 degrees of its rotation, 7 x 7 x 7 voxels
+around it; noise moves some to other rows and up to six voxels off, where they score higher.
 """
 
 import argparse
@@ -20,8 +21,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from planted import Planted, Search, best_near, make_planted, ribosome, write_job
-from scipy.spatial import cKDTree
+from planted import HALF_RADIUS, Planted, Search, best_near, found_picks, make_planted, ribosome, write_job
 from scipy.spatial.transform import Rotation
 from tomogram import ONE_THREAD, Worker, cpu_seconds
 
@@ -104,14 +104,13 @@ def judge(folder: Path, exact: np.ndarray, planted: Planted, theta: float, matri
     result = cryodask.open_result(folder / "tomogram.zarr")
     picks = cryodask.pick(result, threshold=theta, refine="none", min_distance=150.0, edge="none")
     above = exact[:, 4] >= theta
-    distance, which = cKDTree(picks[["z", "y", "x"]].to_numpy(float)).query(exact[:, :3])
-    found = above & (distance <= 2)
-    rows, scores = picks["angle_row"].to_numpy()[which][found], picks["score_raw"].to_numpy()[which][found]
+    found, scores, rows = found_picks(picks, exact, HALF_RADIUS)
+    found &= above
     print(f"above the threshold {above.sum()}, found {found.sum()}; all picks {len(picks)}")
-    same, kept = rows == exact[found, 3], scores > exact[found, 4] - 1e-4
-    print(f"same row {same.mean():.3f}, same or higher score {kept.mean():.3f}")
+    share = scores[found] / exact[found, 4]
+    print(f"same or higher score {np.mean(share > 1 - 1e-3):.3f}, least share of the score {share.min():.3f}")
     truth = planted.rotations[found]
-    for name, chosen in (("coarse to fine", rows), ("exhaustive", exact[found, 3].astype(int))):
+    for name, chosen in (("coarse to fine", rows[found]), ("exhaustive", exact[found, 3].astype(int))):
         apart = (Rotation.from_matrix(matrices[chosen]) * truth.inv()).magnitude()
         print(f"{name}: median angular error {np.degrees(np.median(apart)):.2f} degrees")
 

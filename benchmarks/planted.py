@@ -9,7 +9,9 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import scipy.fft
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryodask.arrays.lengths import fast_even_length
@@ -29,6 +31,7 @@ from cryodask.optics.tomogram_filter import tomogram_filter
 from cryodask.search.tiles import Batch, Tile
 
 NEAR, REACH = 11.0, 3  # degrees and voxels from the truth
+HALF_RADIUS = 7.5  # voxels: a pick so near is this particle, other rotations score best some voxels beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +172,7 @@ def write_job(search: Search, planted: Planted, folder: Path, step: float, **set
 
 
 def best_near(problem: TomogramProblem, planted: Planted) -> np.ndarray:
-    """Return (z, y, x, row, score) of what an exhaustive search finds at each particle."""
+    """Return (z, y, x, row, score) of the best row near the truth: an exhaustive search finds no less."""
     tables = constants.read_tables(problem.tables_folder)
     near = RowFinder(Rotation.from_matrix(tables.matrices)).within(planted.rotations, NEAR)
     found = []
@@ -183,3 +186,14 @@ def best_near(problem: TomogramProblem, planted: Planted) -> np.ndarray:
         best = np.unravel_index(int(np.argmax(state["value"])), tile.shape)
         found.append([*(best + start), rows[state["id"][best]], state["value"][best]])
     return np.array(found)
+
+
+def found_picks(
+    picks: pd.DataFrame, exact: np.ndarray, distance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (found, score, row) a particle: of the best pick so near, in voxels, to where `best_near` is."""
+    places, scores = picks[["z", "y", "x"]].to_numpy(float), picks["score_raw"].to_numpy(float)
+    rows = picks["angle_row"].to_numpy()
+    near = cKDTree(places).query_ball_point(exact[:, :3], distance)
+    best = [max(some, key=lambda i: scores[i], default=-1) for some in near]
+    return np.array([i >= 0 for i in best]), scores[best], rows[best]

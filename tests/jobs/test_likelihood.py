@@ -80,7 +80,7 @@ def test_case_of_cryolike_through_the_job(shared_data: Path, tmp_path: Path) -> 
         found["log_likelihood_template"][0].T, z["log_likelihood_MS"], rtol=0, atol=1e-3
     )
     np.testing.assert_allclose(found["cross_correlation"][0], z["cross_correlation_M"], atol=1e-5)
-    np.testing.assert_array_equal(found["template"][0], z["optimal_template_M"])
+    np.testing.assert_array_equal(found["best_template"][0], z["optimal_template_M"])
     for axis in "xy":
         np.testing.assert_allclose(
             found[f"displacement_{axis}"][0], z[f"optimal_displacement_{axis}_M"], atol=1e-5

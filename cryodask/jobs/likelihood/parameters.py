@@ -8,8 +8,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from cryodask.errors import InputError
 from cryodask.geometry.symmetry import symmetry_group
+from cryodask.jobs.block import Block
 from cryodask.jobs.messages import FieldError, Source, input_error
-from cryodask.jobs.micrograph_matching.block import Block
 from cryodask.jobs.yaml_file import read_mapping
 
 Level = Literal["best", "likelihood", "summary", "template", "rotation", "displacement", "full", "top"]

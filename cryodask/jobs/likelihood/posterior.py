@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 BINS = 1 << 16  # of ln P of a pose, in counting the credible set
 BEST = {
     "cross_correlation": ("f4", ""),
-    "template": ("i4", "row of the structure's views"),
-    "displacement": ("i4", "row of the displacements"),
+    "best_template": ("i4", "row of the structure's views"),
+    "best_displacement": ("i4", "row of the displacements"),
     "displacement_x": ("f4", "angstrom, template frame"),
     "displacement_y": ("f4", "angstrom, template frame"),
     "inplane_rotation": ("f4", "degrees"),
@@ -132,8 +132,8 @@ def best_poses(
     rot, tilt, psi, x, y = problem_pose(problem, structure, view, rotation, moved, tile)
     return {
         "cross_correlation": measured[0],
-        "template": view,
-        "displacement": d,
+        "best_template": view,
+        "best_displacement": d,
         "displacement_x": moved[:, 0],
         "displacement_y": moved[:, 1],
         "inplane_rotation": rotation,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from cryodask.errors import ClusterError
-from cryodask.jobs.micrograph_matching.block import Block
+from cryodask.jobs.block import Block
 
 
 class ComputationalConfig(Block):

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cryodask.jobs.block import Block, Configuration, PositiveAngstrom, limited, refuse
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, Configuration, PositiveAngstrom, limited, refuse
 from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.optics_block import Compat, DefocusSearch, OpticsGroup, PixelSizeSearch

@@ -9,8 +9,8 @@ from pydantic import field_validator, model_validator
 from cryodask.geometry.local_grid import roll_angles
 from cryodask.geometry.zyz import zyz_matrices
 from cryodask.geometry.zyz_grids import OrientationGrid
+from cryodask.jobs.block import Block, PositiveDegrees
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveDegrees
 from cryodask.jobs.micrograph_matching.optics_block import DefocusSearch
 from cryodask.jobs.micrograph_matching.particle_blocks import OwnParticleOptions, ParticleStack
 from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig

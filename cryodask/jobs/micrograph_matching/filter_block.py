@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
+from cryodask.jobs.block import Block, CyclesPerPixel, limited, refuse
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, CyclesPerPixel, limited, refuse
 from cryodask.optics.image_filters import BandPassEdges, Curve
 
 

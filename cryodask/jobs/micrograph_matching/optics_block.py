@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import model_validator
 
 from cryodask.geometry.zyz_grids import overshooting_values, search_values
+from cryodask.jobs.block import Block, PositiveAngstrom, limited, refuse
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveAngstrom, limited, refuse
 from cryodask.optics.ctf_image import EVEN_TERMS, ODD_TERMS, ImageCtf
 
 # Below this many angstrom a defocus is a number of micrometres.

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from cryodask.jobs.block import Block, PositiveAngstrom, limited, refuse
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveAngstrom, limited, refuse
 from cryodask.jobs.micrograph_matching.optics_block import PixelSizeSearch
 from cryodask.jobs.micrograph_matching.particle_blocks import ParticleStack
 from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig

@@ -7,8 +7,8 @@ from pydantic import field_validator, model_validator
 
 from cryodask.errors import InputError
 from cryodask.geometry.zyz_grids import OrientationGrid, symmetry_limits
+from cryodask.jobs.block import Block, PositiveDegrees
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveDegrees
 
 _RANGES = ("phi_min", "phi_max", "theta_min", "theta_max", "psi_min", "psi_max")
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cryodask.geometry.local_grid import LocalGrid
+from cryodask.jobs.block import Block, PositiveAngstrom, PositiveDegrees, limited, refuse
 from cryodask.jobs.messages import FieldError
-from cryodask.jobs.micrograph_matching.block import Block, PositiveAngstrom, PositiveDegrees, limited, refuse
 from cryodask.jobs.micrograph_matching.config import USE_ZARR
 from cryodask.jobs.micrograph_matching.optics_block import Compat, PixelSizeSearch
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator
 
-from cryodask.jobs.micrograph_matching.block import Configuration
+from cryodask.jobs.block import Configuration
 from cryodask.jobs.micrograph_matching.computing_block import ComputationalConfig
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.optics_block import DefocusSearch

@@ -1,4 +1,4 @@
-"""What the blocks of a micrograph configuration have in common."""
+"""What the blocks of a configuration have in common."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
