@@ -311,7 +311,7 @@ def test_a_result_store_is_picked_and_refined(planted, tmp_path):
 
 def test_particles_of_a_binned_search_are_refined_at_full_size(tmp_path):
     truth = three_particles().assign(y=[7, 51, 20], x=[9, 30, 71], defocus=0.0)
-    planted = plant(tmp_path, truth, noise=1.0, signal=15.0)
+    planted = plant(tmp_path, truth, noise=0.4, signal=15.0)
     dataset = cd.match_micrograph(
         tmp_path / "micrograph.mrc",
         tmp_path / "template.mrc",
