@@ -92,20 +92,6 @@ def bioem_euler_grid(alpha: int, beta: int) -> np.ndarray:
     return np.stack(grid, axis=-1).reshape(-1, 3)
 
 
-def bioem_quaternion_grid(points: int) -> np.ndarray:
-    """Return the unit quaternions (S, 4) nearest to a cubic grid of `points` an axis on [-1, 1].
-
-    Points within half a step of the unit sphere are taken and normalised, w >= 0.
-    """
-    step = 2 / points
-    axis = -1 + step * (np.arange(points) + 0.5)
-    grid = np.stack(np.meshgrid(axis, axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 4)
-    norm = np.linalg.norm(grid, axis=1)
-    kept = (np.abs(norm - 1) < step / 2) & (grid[:, 3] >= 0)
-    found: np.ndarray = grid[kept] / norm[kept, None]
-    return found
-
-
 def _read_star(path: Path) -> OrientationList:
     for frame in read_star(path).values():
         if ANGLES[0] in frame and ANGLES[1] in frame:

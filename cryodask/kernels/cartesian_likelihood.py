@@ -287,7 +287,7 @@ def quarters(even: Any, odd: Any, waves: Waves) -> tuple[Any, Any, Any, Any]:
     s = xp.matmul(waves.sin_y, odd.reshape(2, edge, -1)).reshape(2, rows * count, columns)
     shape = (rows, count, waves.cos_x.shape[1])
     terms = (c[0], waves.cos_x), (s[1], waves.cos_x), (c[1], waves.sin_x), (s[0], waves.sin_x)
-    return tuple((term @ wave).reshape(shape) for term, wave in terms)  # type: ignore[return-value]
+    return tuple((term @ wave).reshape(shape) for term, wave in terms)
 
 
 def gathered(parts: tuple[Any, Any, Any, Any], window: Window) -> Any:

@@ -23,6 +23,7 @@ from cryodask.kernels.polar_likelihood import (
     TemplateFold,
     TemplateSpectra,
     fold_scores,
+    inner_products,
     offset_basis,
     pose_scores,
     template_spectra,
@@ -88,6 +89,26 @@ class LikelihoodProblem:
         return self.maker.grid.rotations
 
     @property
+    def rotation_angles(self) -> np.ndarray:
+        """In-plane rotations that a result tells apart, degrees."""
+        return 360.0 / self.rotations * np.arange(self.rotations)
+
+    @property
+    def log_share(self) -> float:
+        """Log prior of a rotation where `pose_prior` does not hold it."""
+        return -float(np.log(self.rotations))
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the best pose has a CTF and an offset of its own."""
+        return False
+
+    @property
+    def pose_prior(self) -> np.ndarray:
+        """Log prior of the poses of a template, that broadcasts against (D, W)."""
+        return self.log_prior[:, None]
+
+    @property
     def needs_sums(self) -> bool:
         """Whether the likelihood is integrated."""
         return self.by_posterior or bool({"likelihood", "summary", "template", *FINE} & set(self.keep))
@@ -116,8 +137,8 @@ class LikelihoodProblem:
     def variables(self) -> tuple[Variable, ...]:
         """The arrays of the result."""
         sizes = len(self.structures), max(map(len, self.views))
-        fine = fine_variables(*sizes, len(self.displacements), self.rotations, self.keep, self.top)
-        return variables(*sizes, self.keep) + fine
+        fine = fine_variables(*sizes, len(self.displacements), len(self.rotation_angles), self.keep, self.top)
+        return variables(*sizes, self.keep, has_contrast=self.has_contrast) + fine
 
     def prepare(self) -> None:
         """Make the offset basis and the templates that are not there yet."""
@@ -162,6 +183,34 @@ class LikelihoodProblem:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in CACHED}
 
+    def template(self, structure: int, view: int) -> np.ndarray:
+        """Return one template of a structure."""
+        return np.asarray(self.templates(structure)[view])
+
+    def pose_scores(self, block: ImageBlock, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the correlation and ln L of every pose of a template: (m, D, W)."""
+        return pose_scores(block, self.spectra(template), self.preparation.form)
+
+    def measure(
+        self, block: ImageBlock, image: int, template: np.ndarray, d: int, w: int
+    ) -> dict[str, float]:
+        """Return what is told of an image's best pose."""
+        form, single = self.preparation.form, block.take(np.array([image]))
+        spectra = self.spectra(template, [d])
+        xy, xx, sx = (np.asarray(term, float) for term in inner_products(single, spectra))
+        correlation, score = pose_scores(single, spectra, form)
+        xy, xx, sx = xy[0, w, 0], xx[0, w, 0], sx[0, w % sx.shape[1], 0]
+        iss, isy, iyy = single.iss[0], single.isy[0], single.iyy[0]
+        a = xx if form.offset == "none" else iss * xx - sx * sx
+        b = xy if form.offset == "none" else iss * xy - sx * isy
+        e = iyy if form.offset == "none" else iss * iyy - isy * isy
+        return {
+            "cross_correlation": correlation[0, 0, w],
+            "log_likelihood_best": score[0, 0, w],
+            "scale": b / a,
+            "correlation": b / np.sqrt(a * e),
+        }
+
     def blocks(self, tile: Tile) -> list[ImageBlock]:
         """Return the image blocks of a tile; the last tile's are kept, since its batches follow each
         other."""
@@ -185,7 +234,7 @@ class LikelihoodProblem:
         poses: list[np.ndarray] = []
         fine: dict[str, list[np.ndarray]] = {level: [] for level in FINE if level in self.keep}
         for structure, view in self._each(batch):
-            template = np.asarray(self.templates(structure)[view])
+            template = self.template(structure, view)
             folds = self._fold_fine(template, blocks, fine) if fine else self._fold(template, blocks, fused)
             self._update_best(states, structure, view, folds)
             if self.needs_sums:
@@ -234,17 +283,21 @@ class LikelihoodProblem:
         self, template: np.ndarray, blocks: list[ImageBlock], fine: dict[str, list[np.ndarray]]
     ) -> list[TemplateFold]:
         """Score every pose, and add what the finer levels keep of them."""
-        spectra = self.spectra(template)
         folds: list[TemplateFold] = []
         found: dict[str, list[np.ndarray]] = {level: [] for level in fine}
         for block in blocks:
-            correlation, score = pose_scores(block, spectra, self.preparation.form)
-            folds.append(fold_scores(correlation, score, self.log_prior))
+            fold, correlation, score = self._scored(template, block)
+            folds.append(fold)
             for level, values in fine_rows(self.keep, correlation, score, self.log_prior, self.top).items():
                 found[level].append(values)
         for level, parts in found.items():
             fine[level].append(np.concatenate(parts))
         return folds
+
+    def _scored(self, template: np.ndarray, block: ImageBlock) -> tuple[TemplateFold, np.ndarray, np.ndarray]:
+        """Return the fold of a template, and the correlation and ln L of its poses."""
+        correlation, score = self.pose_scores(block, template)
+        return fold_scores(correlation, score, self.log_prior), correlation, score
 
     def _update_best(self, states: States, structure: int, view: int, folds: list[TemplateFold]) -> None:
         if self.by_posterior:

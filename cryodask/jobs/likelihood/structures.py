@@ -95,7 +95,7 @@ def _models(
         yield name, _read_map(path, settings)
     elif kind == "text":
         positions, radius, electrons = read_text_model(path)
-        centre = np.average(positions, axis=0, weights=electrons)
+        centre = np.average(positions, axis=0, weights=electrons) * (atoms.centre != "none")
         yield name, AtomModel(positions - centre, radius, electrons)
     else:
         models = read_models(path)
