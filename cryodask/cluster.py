@@ -116,6 +116,8 @@ def open_cluster(
     kind, numbers = parse_device(device)
     with dask.config.set(SETTINGS):
         if where == "threads":
+            if kind == "cuda":
+                _require_gpus(numbers)
             cluster = _threads(workers, threads)
         elif where == "cuda" or (where == "local" and kind == "cuda"):
             cluster = _gpus(numbers, threads)
@@ -160,11 +162,23 @@ def _threads(workers: int | None, threads: int | None) -> Any:
     )
 
 
-def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
-    from cryodask.arrays.module import cuda_is_available
+def _require_gpus(numbers: tuple[int, ...]) -> None:
+    """Refuse where there is no CUDA device, or not one that is named."""
+    from cryodask.arrays.module import count_cuda_devices
 
-    if not cuda_is_available():
-        raise ClusterError("no CUDA device found, expected a GPU and CuPy (pip install 'cryodask[gpu]')")
+    present = count_cuda_devices()
+    if not present:
+        raise ClusterError(
+            "no CUDA device found, expected a GPU and CuPy (pip install 'cryodask[gpu]'); use --device cpu, "
+            "or --cluster of a machine that has one"
+        )
+    missing = [number for number in numbers if number >= present]
+    if missing:
+        raise ClusterError(f"device = cuda:{missing[0]}: {present} CUDA device(s) found")
+
+
+def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
+    _require_gpus(numbers)
     try:
         from dask_cuda import LocalCUDACluster
     except ImportError:

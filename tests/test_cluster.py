@@ -96,7 +96,7 @@ def test_a_file_that_is_no_scheduler_file_is_named(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(("where", "device"), [("cuda", "cpu"), ("local", "cuda")])
+@pytest.mark.parametrize(("where", "device"), [("cuda", "cpu"), ("local", "cuda"), ("threads", "cuda")])
 def test_without_a_gpu_a_cuda_cluster_is_refused(where, device, monkeypatch):
     monkeypatch.setattr("cryodask.arrays.module.cuda_is_available", lambda: False)
     with pytest.raises(ClusterError, match="no CUDA device found"), open_cluster(where, device=device):

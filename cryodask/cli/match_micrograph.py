@@ -69,6 +69,7 @@ def match_micrograph(
     from cryodask.cluster import parse_device, task_memory
     from cryodask.io.files import require_new
     from cryodask.jobs.micrograph_matching.batch import read_configs
+    from cryodask.jobs.micrograph_matching.outputs import may_replace
     from cryodask.jobs.micrograph_matching.planning import Resources
     from cryodask.jobs.micrograph_matching.runs import mark_groups, open_runs
 
@@ -95,7 +96,7 @@ def match_micrograph(
         _print_plan(runs, resources, as_json)
         return
     table = table or (output or runs[0].final).with_suffix(".csv")
-    require_new(table, overwrite=overwrite or resume)
+    require_new(table, overwrite=overwrite or resume or may_replace(configs[0]))
     mark_groups(runs)
     _compute(runs, resources, where, cleanup, table, as_json)
 

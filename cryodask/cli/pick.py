@@ -43,6 +43,18 @@ def _cluster_size(
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
+def _threshold(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> float | tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        scores = tuple(float(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value}: expected SCORE or SCORE,SCORE,...") from None
+    return scores[0] if len(scores) == 1 else scores
+
+
 @click.command("pick")
 @click.argument("results", nargs=-1, required=True, metavar="RESULT.zarr|SCORES.mrc|CONFIG.yaml ...")
 @click.option("-o", "--output", "--table", type=FILE, help="Particle table; its suffix sets the format.")
@@ -65,7 +77,10 @@ def _cluster_size(
     "--score", "--metric", type=click.Choice(["score", "score_raw", "zscore", "local", "global", "pvalue"]),
     default="score", help="What ranks peaks: score by default, zscore in micrographs.",
 )  # fmt: skip
-@click.option("--threshold", "--cutoff", type=float, help="Least score.")
+@click.option(
+    "--threshold", "--cutoff", metavar="SCORE[,...]", callback=_threshold,
+    help="Least score, or one for each template.",
+)  # fmt: skip
 @click.option("--sigma", type=float, help="Standard deviations above the mean; 6 for bare maps.")
 @click.option("--false-positives", type=float, help="Noise peaks to expect; 1 if no rule is given.")
 @click.option("--triangle", is_flag=True, help="At the bend of the sorted scores.")

@@ -65,6 +65,8 @@ def pick_micrographs(context: click.Context) -> None:
     from cryodask.jobs.micrograph_matching.picks import ImagePickOptions, joined_table, pick_images
 
     values = context.params
+    if isinstance(values["threshold"], tuple):
+        raise click.BadParameter("--threshold: expected one score for micrographs")
     foreign = [name for name in values if name not in (*SHARED, *ALWAYS, *MICROGRAPH_ONLY)]
     refuse_options(context, foreign, "for tomograms")
     table_format, outputs = _outputs(values)

@@ -1,5 +1,6 @@
 """What a user may ask of `pick`, checked before anything is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ class PickOptions:
     Attributes
     ----------
     threshold, sigma, false_positives, triangle, fdr
-        At most one: the score itself; standard deviations above the mean; expected number of noise peaks;
-        the bend of the sorted scores; false discovery rate, told from decoy peaks.
+        At most one: the score itself, one or one a template; standard deviations above the mean; expected
+        number of noise peaks; the bend of the sorted scores; false discovery rate, told from decoy peaks.
     score
         Map that ranks peaks: score, score_raw or zscore.
     min_distance
@@ -64,7 +65,7 @@ class PickOptions:
         In place of the result's own.
     """
 
-    threshold: float | None = None
+    threshold: float | Sequence[float] | None = None
     sigma: float | None = None
     false_positives: float | None = None
     triangle: bool = False

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,11 +154,22 @@ def _noise_values(
     return [false_positive_threshold(float(s), searched, false_positives) for s in sigmas]
 
 
+def _given_threshold(dataset: xr.Dataset, score: str, threshold: float | Sequence[float]) -> Threshold:
+    given = np.atleast_1d(np.asarray(threshold, float)).tolist()
+    templates = dataset.sizes["template"]
+    rule = "threshold = " + ", ".join(f"{value:g}" for value in given)
+    if len(given) not in (1, templates):
+        raise InputError(
+            f"{source_name(dataset)}: --{rule}: expected one number, or one for each of {templates} templates"
+        )
+    return Threshold(score, tuple(given if len(given) == templates else given * templates), rule)
+
+
 def choose_threshold(
     dataset: xr.Dataset,
     *,
     score: str = "score",
-    threshold: float | None = None,
+    threshold: float | Sequence[float] | None = None,
     sigma: float | None = None,
     false_positives: float | None = None,
     triangle: bool = False,
@@ -172,7 +184,7 @@ def choose_threshold(
     score
         Map that ranks peaks.
     threshold
-        Score itself, on the ranking map.
+        Score itself, on the ranking map: one for all templates or one for each.
     sigma
         Standard deviations above the mean of the searched voxels of the ranking map.
     false_positives
@@ -189,7 +201,7 @@ def choose_threshold(
     """
     templates = range(dataset.sizes["template"])
     if threshold is not None:
-        return Threshold(score, (float(threshold),) * len(templates), f"threshold = {threshold:g}")
+        return _given_threshold(dataset, score, threshold)
     if sigma is not None:
         moments = [map_moments(dataset, score, t) for t in templates]
         return Threshold(score, tuple(m.mean + sigma * m.std for m in moments), f"sigma = {sigma:g}")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import scipy.fft
@@ -17,6 +18,7 @@ from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 from cryodask.picking.thresholds import false_positive_threshold
 
 STEP, SHAPE = 18.0, (74, 74, 74)
+AROUND = 8  # voxels
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,15 @@ def exhaustive(job: dict) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def cheapest() -> Iterator[None]:
-    """Take the cheapest stage of the least step, where so small a tomogram would be searched exhaustively."""
+    """Take the stage with fewest candidates, where so small a tomogram would be searched exhaustively."""
 
-    def choose(offers: Sequence[Offer], work: Work, rates: Rates, measure: object) -> Offer:
-        return min(offers, key=lambda offer: (offer.choice.step, offer.seconds(work, rates)))
+    def choose(
+        menu: Sequence[tuple[Offer, ...]], works: Sequence[Work], rates: Sequence[Rates], measure: object
+    ) -> tuple[Offer, ...]:
+        return min(menu, key=lambda own: (own[0].choice.step, sum(each.candidates for each in own)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coarse_choice, "choose_offer", choose)
+        patch.setattr(coarse_choice, "choose_offers", choose)
         yield
 
 
@@ -105,3 +109,43 @@ def test_a_particle_never_scores_more_than_in_an_exhaustive_search(
     assert more.max() < 2e-5
     # most of what is rescored has its very best row
     assert np.mean(more > -2e-5) > 0.4
+
+
+@pytest.fixture(scope="module")
+def rivals(job: dict, search: Search, planted: Planted, cheapest: None) -> dict[str, xr.Dataset]:
+    """Both ways around the strongest three, with a second template, handed otherwise, and decoys of both."""
+    wanted = np.zeros(SHAPE, np.float32)
+    for place in np.round(planted.places[-3:]).astype(int):
+        wanted[tuple(slice(at - AROUND, at + AROUND + 1) for at in place)] = 1
+    area = Path(job["output"]) / "area.mrc"
+    mrcfile.write(area, wanted, voxel_size=search.voxel_size)
+    other = Path(job["output"]) / "other.mrc"
+    turned = np.ascontiguousarray(search.template[::-1, :, ::-1].transpose(1, 0, 2))
+    mrcfile.write(other, turned, voxel_size=search.voxel_size)
+    templates = [{"template": job["template"]}, {"template": str(other), "angles": {"step": 1.2 * STEP}}]
+    templates = [{"mask": job["mask"], **each} for each in templates]
+    both = {key: value for key, value in job.items() if key not in ("template", "mask")}
+    both |= {"templates": templates, "decoy": "mirror", "tomogram_mask": str(area)}
+    settings: dict[str, dict] = {"exhaustive": {}, "coarse_to_fine": {"miss_rate": 0.1}}
+    return {name: stored(both, f"{name}_both", strategy=name, **own) for name, own in settings.items()}
+
+
+def test_several_templates_and_decoys_go_through_both_stages(rivals: dict[str, xr.Dataset]) -> None:
+    exhaustive, coarse = rivals["exhaustive"], rivals["coarse_to_fine"]
+    chosen = json.loads(coarse.attrs["coarse_to_fine"])
+    first, second = (each["step"] for each in chosen["templates"])
+    assert second == pytest.approx(1.2 * first)
+    picks = [cd.pick(each, refine="none") for each in (exhaustive, coarse)]
+    key = ["z", "y", "x", "angle_row", "template"]
+    assert len(picks[0]) == 3
+    merged = picks[0].merge(picks[1], on=key, how="left", suffixes=("", "_coarse"))
+    assert merged["score_coarse"].notna().all()
+    np.testing.assert_allclose(merged["score_coarse"], merged["score"], rtol=2e-5)
+    inside = coarse["rescored"].values == 1
+    for name in ("score_raw", "decoy"):
+        more = (coarse[name].values - exhaustive[name].values)[:, inside]
+        assert more.max() < 2e-5, name
+        assert np.mean(more > -2e-5) > 0.3, name
+    # the decoys compete with the particles at places of their own
+    best = coarse["decoy"].values[:, inside].max()
+    assert best == pytest.approx(exhaustive["decoy"].values.max(), rel=0.05)

@@ -1,6 +1,8 @@
 """`cryodask match-micrograph` as a user runs it: maps, batches, resume, configurations, refusals."""
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -104,6 +106,18 @@ def test_existing_results_are_kept_and_finished_ones_skipped(config, tmp_path, c
     changed(config, "optics_group.voltage", 200.0)
     assert match(config, "--resume") == 2
     assert "optics_group.voltage 300.0 -> 200.0" in capsys.readouterr().err
+
+
+def test_the_overwrite_of_a_configuration_is_for_all_results_but_unfinished_ones(config, tmp_path, capsys):
+    changed(config, "match_template_result.allow_file_overwrite", True)
+    result = tmp_path / "maps" / "micrograph__template.zarr"
+    assert match(config) == 0
+    changed(config, "optics_group.voltage", 200.0)
+    assert match(config) == 0
+    assert '"voltage":200.0' in cd.open_result(result).attrs["optics"].replace(" ", "")
+    shutil.copytree(result, result.with_name("micrograph__template.partial.zarr"))
+    assert match(config) == 2
+    assert "micrograph__template.partial.zarr is unfinished; use --resume" in capsys.readouterr().err
 
 
 class FailingAfter:
@@ -240,27 +254,63 @@ def test_aberrations_can_be_ignored(scene, config, tmp_path):
     [
         ("micrograph_path", "none.mrc", "micrograph_path: none.mrc: no such file", 2),
         ("template_volume_path", "none.mrc", "template_volume_path: none.mrc: no such file", 2),
-        (
-            "micrograph_path",
-            "stack.mrc",
-            "stack.mrc: 3 sections of 40 x 40, expected 2-D",
-            2,
-        ),
+        ("micrograph_path", "stack.mrc", "stack.mrc: 3 sections of 40 x 40, expected 2-D", 2),
+        ("micrograph_path", "small.mrc", "image of 20 x 24 is smaller than the template of 32", 2),
+        ("micrograph_path", "even.mrc", "micrograph_path: even.mrc: image has no variance", 2),
+        ("micrograph_path", "hole.mrc", "2 pixels are not finite, the first at (y, x) = (3, 7)", 2),
         ("template_volume_path", "stack.mrc", "template of 3 x 40 x 40, expected a cube", 2),
         ("template_volume_path", "odd.mrc", "template of edge 5, expected an even edge", 2),
         ("template_volume_path", "flat.mrc", "flat.mrc: template has no variance", 2),
         ("optics_group.pixel_size", 1.0, "has voxels of 2 angstrom, the image pixels of 1; set", 2),
         ("optics_group.defocus_u", 1.2, "", 0),
         ("optics_group", {**OPTICS, "defocus_u": 0.8, "defocus_v": 0.7}, "looks like micrometres", 2),
+        ("optics_group.voltage", 300000, "voltage = 300000: expected 60 to 1000 kV", 2),
+        ("optics_group.beam_tilt_x", 0.3, "beam_tilt_x = 0.3: not supported, use odd_zernikes", 2),
+        ("optics_group.mtf_values", [1.0, 0.5], "mtf_values = [1.0, 0.5]: not supported", 2),
+        ("movie_config", {"enabled": True}, "movie_config = {'enabled': True}: not supported, align", 2),
         ("defocus_search_config.defocus_stp", 1, "(did you mean defocus_step?)", 2),
+        ("defocus_search_config.defocus_step", -5, "defocus_step = -5: expected more than 0", 2),
+        ("orientation_search_config.theta_step", 0, "theta_step = 0: expected more than 0 degrees", 2),
+        ("orientation_search_config.symmetry", "X3", "symmetry = X3: expected C<n>, D<n>, T, O or I", 2),
+        (
+            "orientation_search_config",
+            {"symmetry": "C4", "phi_max": 90, "psi_step": 60, "theta_step": 60},
+            "symmetry = C4: given beside phi_max = 90; give one, set the other to null",
+            2,
+        ),
+        (
+            "orientation_search_config.symmetry",
+            "D2",
+            "symmetry = D2: the template turned by 180 degrees about z correlates with itself by",
+            2,
+        ),
+        (
+            "cryodask.pixel_size_search_config",
+            {"enabled": True, "pixel_size_min": 0.0, "pixel_size_max": 1.0, "pixel_size_step": 0.5},
+            "is scaled by 0.667, expected 0.8 to 1.25",
+            2,
+        ),
         ("cryodask.mask_path", "stack.mrc", "cryodask.mask_path: stack.mrc: 3 sections", 2),
+        ("cryodask.mask_path", "small.mrc", "small.mrc: mask of 20 x 24, expected 96 x 112", 2),
+        ("cryodask.mask_path", "none_left.mrc", "none_left.mrc leaves no position", 2),
     ],
 )
-def test_bad_inputs_are_one_line(scene, config, tmp_path, capsys, key, value, message, status, monkeypatch):
+def test_bad_inputs_are_one_line(config, tmp_path, capsys, key, value, message, status, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, shape in (("stack", (3, 40, 40)), ("odd", (5, 5, 5)), ("flat", (8, 8, 8))):
-        with mrcfile.new(f"{name}.mrc", np.zeros(shape, np.float32)) as file:
-            file.set_volume()
+    hole = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
+    hole[3, 7] = hole[5, 1] = np.nan
+    for name, values in (
+        ("stack", np.zeros((3, 40, 40), np.float32)),
+        ("odd", np.zeros((5, 5, 5), np.float32)),
+        ("flat", np.zeros((8, 8, 8), np.float32)),
+        ("small", hole[20:, 16:]),
+        ("even", np.ones((96, 112), np.float32)),
+        ("none_left", np.zeros((96, 112), np.float32)),
+        ("hole", hole),
+    ):
+        with warnings.catch_warnings():  # mrcfile warns of the hole
+            warnings.simplefilter("ignore")
+            mrcfile.write(f"{name}.mrc", values)
     changed(config, key, value)
     assert match(config, "--dry-run") == status
     captured = capsys.readouterr()
@@ -268,6 +318,21 @@ def test_bad_inputs_are_one_line(scene, config, tmp_path, capsys, key, value, me
     if status:
         assert captured.err.count("\n") == 1 and not captured.out
         assert not (tmp_path / "maps").exists()
+
+
+def test_what_the_machine_lacks_is_told_before_any_work(config, tmp_path, capsys, monkeypatch):
+    assert match(config, "--device", "cuda") == 4
+    assert "no CUDA device found, expected a GPU and CuPy" in capsys.readouterr().err
+    changed(config, "computational_config", {"gpu_ids": 3})
+    with monkeypatch.context() as patched:
+        patched.setattr("cryodask.arrays.module.count_cuda_devices", lambda: 1)
+        assert run(["match-micrograph", str(config)]) == 4
+    assert "gpu_ids = 3: 1 CUDA device(s) found; use gpu_ids: cpu or --cluster" in capsys.readouterr().err
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert match(config) == 3
+    assert "GiB are free" in capsys.readouterr().err
+    assert not (tmp_path / "maps").exists()
 
 
 def test_dry_run_counts_and_starts_nothing(config, tmp_path, capsys):

@@ -1,20 +1,17 @@
-"""The same bytes from any number of worker processes, and from a client that was killed and resumed."""
+"""The same bytes from any number of worker processes, and whatever was killed or full on the way."""
 
+import errno
 import os
 import signal
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cryodask as cd
 from cryodask.cli.main import run
+from cryodask.search import store
+from tests.end_to_end.killed import start, wait_for_records, worker_of
 from tests.jobs.micrographs import Planted, make_scene
-
-COMMAND = [sys.executable, "-m", "cryodask", "match-micrograph"]
 
 
 def same(first, second):
@@ -41,22 +38,54 @@ def test_same_bytes_for_one_and_two_worker_processes(tmp_path):
     same(tmp_path / "threads1.zarr", tmp_path / "local2.zarr")
 
 
-@pytest.mark.acceptance
-def test_a_killed_client_resumes_to_the_same_bytes(tmp_path):
-    config = written(tmp_path, step=10, batch=256, shape=(160, 160))
+def test_a_killed_client_resumes_to_the_same_bytes(tmp_path, capsys):
+    config = written(tmp_path, step=20, batch=96, shape=(160, 160))
     whole, part = tmp_path / "whole.zarr", tmp_path / "part.zarr"
+    words = ["match-micrograph", str(config), "-o", str(part), "--cluster", "threads", "--workers", "1"]
+    process = start(*words)
+    wait_for_records(process, part)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not part.exists()
+    assert run(words) == 2
+    assert "part.partial.zarr is unfinished; use --resume or --overwrite" in capsys.readouterr().err
+    assert run([*words, "--resume"]) == 0
+    assert "resumed: " in capsys.readouterr().err
     assert run(["match-micrograph", str(config), "-o", str(whole), "--cluster", "threads"]) == 0
-    words = [*COMMAND, str(config), "-o", str(part), "--cluster", "threads", "--workers", "1"]
-    client = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(Path(cd.__file__).parents[1])})
-    records = tmp_path / "part.partial.zarr" / "run" / "records"
-    while not list(records.glob("part-*.json")):
-        with suppress(subprocess.TimeoutExpired):
-            client.wait(timeout=0.05)
-            break
-    client.send_signal(signal.SIGKILL)
-    assert client.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert not part.exists()
-    assert run(["match-micrograph", str(config), "-o", str(part), "--cluster", "threads", "--resume"]) == 0
+    same(whole, part)
+
+
+def test_a_killed_worker_changes_nothing(tmp_path):
+    config = written(tmp_path, step=20, batch=96, shape=(160, 160))
+    whole, part = tmp_path / "whole.zarr", tmp_path / "part.zarr"
+    process = start("match-micrograph", config, "-o", part, "--workers", 2)
+    wait_for_records(process, part)
+    os.kill(worker_of(process.pid), signal.SIGKILL)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error.decode()
+    assert run(["match-micrograph", str(config), "-o", str(whole), "--cluster", "threads"]) == 0
+    same(whole, part)
+
+
+def test_a_full_disk_ends_the_run_which_can_be_resumed(tmp_path, capsys, monkeypatch):
+    config = written(tmp_path, batch=8)
+    whole, part = tmp_path / "whole.zarr", tmp_path / "part.zarr"
+    words = ["match-micrograph", str(config), "--cluster", "threads", "--workers", "1"]
+    write, left = store.write_json, [4]
+
+    def full(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write_json", full)
+        assert run([*words, "-o", str(part)]) == 3
+    error = capsys.readouterr().err
+    assert "the disk is full; free some space and run again with --resume" in error and not part.exists()
+    assert run([*words, "-o", str(part), "--resume"]) == 0
+    assert run([*words, "-o", str(whole)]) == 0
     same(whole, part)
 
 

@@ -2,9 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
-import time
 
 import mrcfile
 import numpy as np
@@ -16,6 +13,7 @@ import yaml
 from cryodask.cli.main import run
 from cryodask.io.image import write_image
 from cryodask.io.leopard_em import read_leopard_em
+from tests.end_to_end.killed import start, wait_for_records
 from tests.jobs.planted import NO_WHITENING, OPTICS, plant, three_particles
 
 HERE = ["--cluster", "threads", "--workers", "1"]
@@ -194,7 +192,7 @@ def test_a_configuration_to_fill_in_is_told_for_its_job(job, tmp_path, capsys):
 
 
 @pytest.mark.acceptance
-def test_a_killed_run_continues_with_resume(config, tmp_path):
+def test_a_killed_run_continues_with_resume(config, tmp_path, capsys):
     path = config(
         orientation_refinement_config={"theta_step_coarse": 2.0, "psi_step_coarse": 1.0},
         defocus_refinement_config={"defocus_min": -200, "defocus_max": 200, "defocus_step": 10},
@@ -204,16 +202,13 @@ def test_a_killed_run_continues_with_resume(config, tmp_path):
             "original_template_size": [32, 32],
         },
     )
-    words = [sys.executable, "-m", "cryodask", "refine-particles", path, "-o", str(tmp_path / "k.csv"), *HERE]
-    records = tmp_path / "k.partial.zarr" / "run" / "records"
-    process = subprocess.Popen(words)
-    until = time.monotonic() + 120
-    while not list(records.glob("*.json")) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
+    words = ["refine-particles", path, "-o", str(tmp_path / "k.csv"), *HERE]
+    process = start(*words)
+    wait_for_records(process, tmp_path / "k.csv")
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "k.csv").exists() and list(records.glob("*.json"))
-    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, check=True)
-    assert "resumed: " in done.stderr
+    process.communicate()
+    assert not (tmp_path / "k.csv").exists()
+    assert run([*words, "--resume"]) == 0
+    assert "resumed: " in capsys.readouterr().err
     assert run(["refine-particles", path, "-o", str(tmp_path / "w.csv"), *HERE]) == 0
     assert (tmp_path / "k.csv").read_bytes() == (tmp_path / "w.csv").read_bytes()

@@ -4,15 +4,19 @@ import json
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import cryodask as cd
+from cryodask.io.particles import write_particles
 from cryodask.io.volume import write_volume
 from cryodask.jobs.tomogram_matching import two_stages
 from cryodask.jobs.tomogram_matching.parameters import read_parameters
 from cryodask.search import driver
 from cryodask.search.aggregates import NO_ID
+
+from .conftest import STEP
 
 BAND = {"lowpass": 50.0, "lowpass_sigma": 0.003}  # ends at 5.8 of the 12 Fourier pixels: grid 3/4
 GRID = {**BAND, "search_grid": 0.75}
@@ -81,8 +85,30 @@ def test_picks_of_the_full_grid(stored, name):
         assert np.abs(found.noise - full.noise).mean() < 0.02
         alike = same & (np.abs(found.noise.values[0] - full.noise.values[0]) < 1e-5)
         assert alike.sum() > 0.2 * exact.sum()
+    if "decoy" in found:
+        # the strongest decoys are scored again at their own places
+        strongest = np.argsort(full.decoy.values, axis=None)[-20:]
+        made = found.decoy.values.ravel()[strongest]
+        np.testing.assert_allclose(made, full.decoy.values.ravel()[strongest], atol=1e-4)
     if "sigma" in found:
         assert float(found.sigma[0]) == pytest.approx(float(full.sigma[0]), rel=0.03)
+
+
+def test_near_seeds_the_picks_are_those_of_the_full_grid(project, stored):
+    places = np.array([spot[:3] for spot in project.planted], float)[:, ::-1]
+    angles = project.angles[[spot[3] for spot in project.planted]] + 5.0
+    table = pd.DataFrame(np.hstack([places + 1.0, angles]), columns=["x", "y", "z", "phi", "theta", "psi"])
+    path = project.folder / "grid_seeds.star"
+    write_particles(table.assign(tomo_num=7), path, "stopgap", voxel_size=10.0, overwrite=True)
+    near = {"near": path.name, "cone": 2 * STEP, "inplane_range": 2 * STEP, "reach": 60.0}
+    settings = GRID | {"orientations": near, "noise_correction": "none", "moments": True}
+    found, full = stored(**settings), stored(**(settings | {"search_grid": "full"}))
+    np.testing.assert_array_equal(found.orientation == NO_ID, full.orientation == NO_ID)
+    assert 0 < float((found.orientation != NO_ID).mean()) < 0.5
+    chosen = [cd.pick(each, threshold=0.3, min_distance=150.0, refine="none") for each in (found, full)]
+    both = chosen[0].merge(chosen[1], on=["z", "y", "x", "angle_row"], suffixes=("", "_full"))
+    assert len(both) == len(chosen[1]) >= 12
+    assert np.abs(both["score_raw"] - both["score_raw_full"]).max() < 1e-4
 
 
 def test_any_tiling_gives_the_same_maps(stored):

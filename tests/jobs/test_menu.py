@@ -16,14 +16,16 @@ from cryodask.jobs.tomogram_matching.menu import (
     Rates,
     Work,
     candidate_voxels,
-    choose_offer,
+    choose_offers,
     coarse_choices,
     count_local_rows,
     describe,
+    joint_seconds,
     make_offer,
     pilot_rows,
     run_threshold,
     scaled_candidates,
+    whole_seconds,
 )
 from cryodask.jobs.tomogram_matching.miss_probability import MissModel
 
@@ -86,20 +88,31 @@ def test_the_cheapest_by_measured_candidates_is_taken() -> None:
     measured = {20.0: 1e6, 10.0: 2e3}
     asked = []
 
-    def measure(each: Offer) -> float:
+    def measure(number: int, each: Offer) -> float:
+        assert number == 0
         asked.append(each.choice.step)
         return measured[each.choice.step]
 
-    chosen = choose_offer([fine, coarse], WORK, RATES, measure)
+    chosen = choose_offers([(fine,), (coarse,)], [WORK], [RATES], measure)
     assert asked == [20.0, 10.0]
-    assert chosen == replace(fine, candidates=2e3, is_measured=True)
-    assert choose_offer([coarse], WORK, RATES, lambda each: 1e7) is None
-    assert "exhaustive is used" in describe(None, WORK, RATES)
-    assert describe(chosen, WORK, RATES) == (
+    assert chosen == (replace(fine, candidates=2e3, is_measured=True),)
+    assert choose_offers([(coarse,)], [WORK], [RATES], lambda number, each: 1e7) is None
+    assert "exhaustive is used" in describe(None, [WORK], [RATES])
+    assert describe(chosen, [WORK], [RATES]) == (
         "coarse_to_fine: step 10 degrees, low-pass 40 angstrom, grid 3/5, 15500 of 100000 rotations; "
         "candidates from 5.00 sigma, which misses at most 1 % of the particles at the threshold of the run; "
         "about 2e+03 candidate voxels; 1/26 of the work of exhaustive"
     )
+
+
+def test_a_candidate_of_one_template_is_scored_with_each_and_a_decoy_finds_its_own() -> None:
+    quiet, busy = offer(candidates=0.0), offer(candidates=1e5)
+    works, rates = [WORK, WORK], [RATES, RATES]
+    alone = busy.seconds(WORK, RATES)
+    assert joint_seconds((quiet, busy), works, rates) == pytest.approx(2 * alone)
+    doubled = replace(WORK, copies=2)
+    assert whole_seconds([doubled], [RATES]) == 2 * whole_seconds([WORK], [RATES])
+    assert busy.seconds(doubled, RATES) == pytest.approx(2 * offer(candidates=2e5).seconds(WORK, RATES))
 
 
 def test_a_pilot_is_scaled_as_it_grew() -> None:

@@ -90,8 +90,3 @@ def test_likeness_follows_the_band_and_not_the_pose():
     assert 0.2 < sharp < 0.9
     assert mirror_likeness(Particle(turned, mask, 24), None, "C1") == pytest.approx(sharp, abs=0.03)
     assert mirror_likeness(Particle(volume, mask, 24), BandPass(lp_rad=2.0, lp_sigma=0.5), "C1") > sharp
-
-
-def test_a_decoy_goes_with_the_exhaustive_search_alone(job):
-    with pytest.raises(InputError, match=r"strategy = coarse_to_fine: does not go with decoy = mirror"):
-        job(decoy="mirror", strategy="coarse_to_fine")

@@ -15,9 +15,8 @@ def test_false_positive_threshold_is_the_normal_quantile():
     assert false_positive_threshold(0.3, 1e9, 0.5) == pytest.approx(0.3 * norm.isf(0.5 / 1e9), rel=1e-9)
 
 
-def test_false_positives_count_all_templates_and_use_the_sigma_of_each(make_result):
-    one = make_result()
-    two = one.assign(
+def two_templates(one):
+    return one.assign(
         n_rotations=("template", [50, 50]),
         n_voxels=("template", [1000, 1000]),
         sigma=("template", [0.1, 0.2]),
@@ -27,9 +26,20 @@ def test_false_positives_count_all_templates_and_use_the_sigma_of_each(make_resu
             for name in ("score_raw", "orientation", "euler")
         },
     )
-    low, high = choose_threshold(two, false_positives=1).values
+
+
+def test_false_positives_count_all_templates_and_use_the_sigma_of_each(make_result):
+    low, high = choose_threshold(two_templates(make_result()), false_positives=1).values
     assert high == pytest.approx(2 * low)
     assert low == pytest.approx(false_positive_threshold(0.1, 100_000))
+
+
+def test_a_threshold_is_one_for_all_templates_or_one_for_each(make_result):
+    two = two_templates(make_result())
+    assert choose_threshold(two, threshold=0.3).values == (0.3, 0.3)
+    assert choose_threshold(two, threshold=(0.3, 0.4)).values == (0.3, 0.4)
+    with pytest.raises(InputError, match=r"--threshold = 0.3, 0.4, 0.5: .* one for each of 2 templates"):
+        choose_threshold(two, threshold=(0.3, 0.4, 0.5))
 
 
 def test_z_scores_have_unit_sigma(make_result):

@@ -23,6 +23,12 @@ def default_result(config: MatchConfig) -> Path:
     return folder / f"{config.micrograph_name}__{config.template_name}.zarr"
 
 
+def may_replace(config: MatchConfig) -> bool:
+    """Say whether the configuration itself allows that finished results of its names are replaced."""
+    result = config.match_template_result
+    return result is not None and result.allow_file_overwrite
+
+
 def store_path(final: Path) -> Path:
     """Return the folder of an unfinished result."""
     return final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")
@@ -48,17 +54,20 @@ def check_existing(
 ) -> None:
     """Refuse folders that cannot be written, and results that are there already."""
     check_writable(final, "--output")
-    result, place = inputs.config.match_template_result, inputs.config.source.place
+    place = inputs.config.source.place
     for key, path in files.items():
         check_writable(Path(path), f"{place}match_template_result.{key}")
     if resume or overwrite:
         return
-    if final.exists():
-        raise InputError(f"{final.name} exists; use --overwrite")
+    # hours of an unfinished search are no file that a configuration may replace
     if Path(store.path).exists():
         raise InputError(f"{Path(store.path).name} is unfinished; use --resume or --overwrite")
-    if result is None or result.allow_file_overwrite:
+    if may_replace(inputs.config):
         return
+    if final.exists():
+        raise InputError(
+            f"{final.name} exists; use --overwrite, or set match_template_result.allow_file_overwrite: true"
+        )
     for key, path in files.items():
         if Path(path).exists():
             raise InputError(

@@ -62,10 +62,8 @@ def _check_strategy(parameters: "MatchParameters") -> None:
         return
     refused = {
         "noise_correction": parameters.noise_correction != "none",
-        "decoy": parameters.decoy != "none",
         "search_grid": parameters.search_grid != "auto",
         "orientations": parameters.orientations is not None,
-        "templates": len(parameters.templates) > 1,
     }
     for key, is_given in refused.items():
         if is_given:

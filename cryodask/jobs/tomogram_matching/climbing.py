@@ -1,6 +1,7 @@
 """The second stage of a coarse-to-fine match: candidates scored exactly, climbing to their best rows."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,19 +12,20 @@ from cryodask.geometry.ladder import Ladder, climb
 from cryodask.geometry.neighbours import RowFinder
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.coarse_maps import CoarseMaps, Peaks
+from cryodask.jobs.tomogram_matching.many_templates import join_states
 from cryodask.jobs.tomogram_matching.menu import BEST_ROWS
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
-from cryodask.jobs.tomogram_matching.rescoring import RESCORED, Rescoring
+from cryodask.jobs.tomogram_matching.rescoring import RESCORED, Rescoring, interpolated
 from cryodask.jobs.tomogram_matching.windows import Requests, WindowScorer
 from cryodask.search.aggregates import NO_ID, State, States
 from cryodask.search.tiles import Batch, Tile
 
 
 @dataclass(frozen=True)
-class CoarseUnits:
-    """How coarse scores and rows stand for fine ones.
+class TemplateClimb:
+    """How coarse scores and rows of one template stand for fine ones.
 
     Parameters
     ----------
@@ -33,27 +35,6 @@ class CoarseUnits:
         What a coarse score is multiplied with to be the expected fine score.
     sigma
         The same of standard deviations of noise.
-    """
-
-    threshold: float
-    score: float
-    sigma: float
-
-
-@dataclass(frozen=True)
-class Climbing(Rescoring):
-    """Maps on the full grid from a search with few rotations, exact where particles may be.
-
-    Candidates are the coarse maxima from τ on. All full voxels within a coarse voxel of one are scored with
-    fine rows near the best three coarse rows of its 3x3x3 neighbourhood, then with rows near the best of
-    these, until none is better. A window is climbed whole, beyond the tile's faces too: tiles may be cut
-    anywhere. Elsewhere the maps are those of the coarse search in units of fine scores, and the nearest fine
-    rows.
-
-    Parameters
-    ----------
-    units
-        τ, and what coarse scores are multiplied with.
     step, coarse_step
         Of the fine and the coarse list, degrees.
     symmetry
@@ -62,55 +43,79 @@ class Climbing(Rescoring):
         Folder of the coarse template's constants.
     """
 
-    units: CoarseUnits
+    threshold: float
+    score: float
+    sigma: float
     step: float
     coarse_step: float
     symmetry: str
     coarse_tables: str
 
-    @property
-    def part(self) -> TomogramProblem:
-        """The match of the one template."""
-        return self.full.parts[0]
+
+@dataclass(frozen=True)
+class Climbing(Rescoring):
+    """Maps on the full grid from a search with few rotations, exact where particles may be.
+
+    Candidates are the coarse maxima, of any template or its decoy, from τ on. All full voxels within a coarse
+    voxel of one are scored, with every template and its decoy: with fine rows near the best three coarse rows
+    of its 3x3x3 neighbourhood, then with rows near the best of these, until none is better. A window is
+    climbed whole, beyond the tile's faces too: tiles may be cut anywhere. Elsewhere the maps are those of the
+    coarse search in units of fine scores, and the nearest fine rows.
+
+    Parameters
+    ----------
+    climbs
+        Of each template.
+    """
+
+    climbs: tuple[TemplateClimb, ...]
 
     def prepare(self) -> None:
         """Nothing is left to find out: τ was chosen before."""
 
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Interpolate the coarse maps on a tile and climb from the candidates whose windows touch it."""
-        states = self._interpolated(tile)
         wide, inner = self._widened(tile)
         maps = CoarseMaps(
-            self.grid, self.coarse.path, wide, [self.units.threshold], reach=float(1 / self.grid.factor)
+            self.grid,
+            self.coarse.path,
+            wide,
+            [climb.threshold for climb in self.climbs],
+            decoy=self.full.parts[0].decoy_beside,
+            reach=float(1 / self.grid.factor),
         )
         peaks = _touching(maps.peaks(), inner)
         rescored = np.zeros(wide.shape, bool)
         for window in peaks.windows:
             rescored[window] = True
-        if peaks.windows:
-            best = self._climbed(wide, peaks, maps.best_rows(peaks, BEST_ROWS))
-            inside = rescored[inner]
-            value, row = best["value"][inner], best["id"][inner]
-            scored = inside & (row != NO_ID)
-            states["score"]["value"][inside] = np.where(scored, value, 0)[inside]
-            states["score"]["id"][inside] = row[inside]
-        return states | {RESCORED: {"mask": rescored[inner]}}
+        inside = rescored[inner]
+        narrow = CoarseMaps(self.grid, self.coarse.path, tile, [np.inf])
+        found = []
+        for part in self.full.parts:
+            own = self._interpolated(part, narrow)
+            if peaks.windows:
+                climbed = self._climbed(part, wide, peaks, maps)
+                for name, best in climbed.items():
+                    value, row = best["value"][inner], best["id"][inner]
+                    own[name]["value"][inside] = np.where(row != NO_ID, value, 0)[inside]
+                    own[name]["id"][inside] = row[inside]
+            found.append(own)
+        return join_states(self.full, found) | {RESCORED: {"mask": inside}}
 
-    def _interpolated(self, tile: Tile) -> States:
-        """Return the states of a tile as the coarse maps give them, in units of fine scores and rows."""
-        maps = CoarseMaps(self.grid, self.coarse.path, tile, [np.inf])
-        ids = maps.nearest("orientation", 0)
-        known = ids != NO_ID
-        rows = np.full_like(ids, NO_ID)
-        rows[known] = self._lists().nearest[ids[known]]
-        value = maps.linear("score_raw", 0) * np.float32(self.units.score)
-        states: States = {"score": {"value": value, "id": rows}}
-        if self.part.moments:
-            count = self.part.hypotheses
-            mean = maps.linear("score_mean", 0).astype(np.float64) * self.units.sigma
-            std = maps.linear("score_std", 0).astype(np.float64) * self.units.sigma
-            sums = {"sum": mean * count, "square_sum": (std**2 + mean**2) * count}
-            states["moments"] = sums | {"count": np.asarray(count, np.int64)}
+    def _interpolated(self, part: TomogramProblem, maps: CoarseMaps) -> States:
+        """Return the states of a template as the coarse maps give them, in units of fine scores and rows."""
+        climb, nearest = self.climbs[part.number], self._lists(part).nearest
+        states = interpolated(part, maps)
+        for name in ("score", *part.names_beside):
+            ids = states[name]["id"]
+            known = ids != NO_ID
+            rows = np.full_like(ids, NO_ID)
+            rows[known] = nearest[ids[known]]
+            states[name] = {"value": states[name]["value"] * np.float32(climb.score), "id": rows}
+        if part.moments:
+            sums = states["moments"]
+            squares = sums["square_sum"] * climb.sigma**2
+            states["moments"] = sums | {"sum": sums["sum"] * climb.sigma, "square_sum": squares}
         return states
 
     def _widened(self, tile: Tile) -> tuple[Tile, tuple[slice, ...]]:
@@ -120,17 +125,15 @@ class Climbing(Rescoring):
         stop = tuple(b + more for b in tile.stop)
         if not self.grid.wraps:
             start = tuple(max(a, 0) for a in start)
-            stop = tuple(min(b, size) for b, size in zip(stop, self.part.shape, strict=True))
+            stop = tuple(min(b, size) for b, size in zip(stop, self.full.shape, strict=True))
         inner = tuple(slice(a - s, b - s) for a, b, s in zip(tile.start, tile.stop, start, strict=True))
         return Tile(tile.index, start, stop, tuple(b - a for a, b in zip(start, stop, strict=True))), inner
 
-    def _climbed(self, tile: Tile, peaks: Peaks, best: np.ndarray) -> State:
-        """Return the best score and row of every position in the windows."""
-        part, ladder = self.part, self._lists().ladder
-        state: State = {
-            "value": np.full(tile.shape, -np.inf, np.float32),
-            "id": np.full(tile.shape, NO_ID, np.uint32),
-        }
+    def _climbed(self, part: TomogramProblem, tile: Tile, peaks: Peaks, maps: CoarseMaps) -> States:
+        """Return the best score and row of every position in the windows, of a template and its decoy."""
+        ladder, copies = self._lists(part).ladder, range(-1, part.beside)
+        best = [maps.best_rows(peaks, BEST_ROWS, part.number, copy) for copy in copies]
+        states: States = {name: _nothing(tile) for name in ("score", *part.names_beside)}
         tables = constants.read_tables(part.tables_folder)
         whitening = read_whitening(part.folder)
         halo = part.box - 1
@@ -153,21 +156,37 @@ class Climbing(Rescoring):
             )
             own = replace(tables, template_filters=part.template_filter(tables, cell, whitening))
             scorer = WindowScorer(block, first, part.rotated(own), part.mask_kind)
+            windows = starts[here], stops[here]
+            for copy, state in enumerate(states.values()):
+                climb(ladder, best[copy][here], _scoring(scorer, part, copy, windows, state))
+        return states
 
-            def score(
-                rows: np.ndarray,
-                places: np.ndarray,
-                scorer: WindowScorer = scorer,
-                windows: tuple[np.ndarray, np.ndarray] = (starts[here], stops[here]),
-            ) -> np.ndarray:
-                return scorer.score(0, Requests(rows, places, *windows), state)
+    def _lists(self, part: TomogramProblem) -> "_Lists":
+        own = self.climbs[part.number]
+        return _read_lists(own.coarse_tables, part.tables_folder, own.step, own.coarse_step, own.symmetry)
 
-            climb(ladder, best[here], score)
-        return state
 
-    def _lists(self) -> "_Lists":
-        part = self.part
-        return _read_lists(self.coarse_tables, part.tables_folder, self.step, self.coarse_step, self.symmetry)
+def _nothing(tile: Tile) -> State:
+    return {
+        "value": np.full(tile.shape, -np.inf, np.float32),
+        "id": np.full(tile.shape, NO_ID, np.uint32),
+    }
+
+
+def _scoring(
+    scorer: WindowScorer,
+    part: TomogramProblem,
+    copy: int,
+    windows: tuple[np.ndarray, np.ndarray],
+    state: State,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return how a climb scores rows in windows (starts, stops), into a state."""
+
+    def score(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        request = Requests(rows, places, *windows)
+        return scorer.score(copy, request, state, mirrored=part.decoy and copy == part.beside)
+
+    return score
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +197,7 @@ class _Lists:
     nearest: np.ndarray
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=8)
 def _read_lists(coarse: str, fine: str, step: float, coarse_step: float, symmetry: str) -> _Lists:
     rows = Rotation.from_matrix(constants.read_tables(fine).matrices)
     few = Rotation.from_matrix(constants.read_tables(coarse).matrices)

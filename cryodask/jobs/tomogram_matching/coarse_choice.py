@@ -1,6 +1,6 @@
 """The first stage of a coarse-to-fine match: chosen from the menu before anything is computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -19,6 +19,7 @@ from cryodask.jobs.tomogram_matching.coarse_search import coarse_problem
 from cryodask.jobs.tomogram_matching.coarse_tables import make_coarse_tables
 from cryodask.jobs.tomogram_matching.constants import Tables
 from cryodask.jobs.tomogram_matching.inputs import MatchInputs
+from cryodask.jobs.tomogram_matching.many_templates import MatchProblem
 from cryodask.jobs.tomogram_matching.menu import (
     LOWPASS_SIGMA,
     CoarseChoice,
@@ -26,7 +27,7 @@ from cryodask.jobs.tomogram_matching.menu import (
     Rates,
     Work,
     candidate_voxels,
-    choose_offer,
+    choose_offers,
     coarse_choices,
     count_local_rows,
     describe,
@@ -42,7 +43,7 @@ from cryodask.jobs.tomogram_matching.miss_probability import (
     stage_of,
 )
 from cryodask.jobs.tomogram_matching.planning import TRANSFORMS, make_tables
-from cryodask.jobs.tomogram_matching.preparation import SpectrumFilter, radial_weights
+from cryodask.jobs.tomogram_matching.preparation import SpectrumFilter, TomogramFilter, radial_weights
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem
 from cryodask.jobs.tomogram_matching.refinement import angular_step
 from cryodask.jobs.tomogram_matching.search_grid import SearchGrid, band_edge, grid_of
@@ -66,21 +67,15 @@ PILOT_EDGE = 128  # positions of the full grid that a pilot searches, on an axis
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenStage:
-    """The first stage of a coarse-to-fine match.
+class TemplateStage:
+    """How one template is searched first.
 
     Parameters
     ----------
-    choice
-        Step, low-pass and grid.
-    grid
-        Its voxels.
     angles
-        (row, 3) its rotation list, zxz degrees.
-    lowpass
-        Factor on the cropped tomogram and the coarse template, over 1/angstrom; None for none.
-    fine_step
-        Of the whole rotation list, degrees.
+        (row, 3) its coarse rotation list, zxz degrees.
+    step, fine_step
+        Of that and of the whole rotation list, degrees.
     symmetry
         Point group of the template.
     threshold
@@ -91,51 +86,77 @@ class ChosenStage:
         Standard deviation of a fine score of noise over that of a coarse one.
     miss
         Probability that a particle at the threshold of the run is missed.
-    text
-        For the user.
     """
 
-    choice: CoarseChoice
-    grid: SearchGrid
     angles: np.ndarray
-    lowpass: "ExtraLowpass | None"
+    step: float
     fine_step: float
     symmetry: str
     threshold: float
     regression: float
     sigma: float
     miss: float
+
+
+STORED = ("step", "threshold", "regression", "sigma", "miss")  # of a template
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenStage:
+    """The first stage of a coarse-to-fine match.
+
+    Parameters
+    ----------
+    choice
+        Step of the first template, low-pass and grid.
+    grid
+        Its voxels.
+    lowpass
+        Factor on the cropped tomogram and the coarse templates, over 1/angstrom; None for none.
+    templates
+        What is each template's own.
+    text
+        For the user.
+    """
+
+    choice: CoarseChoice
+    grid: SearchGrid
+    lowpass: "ExtraLowpass | None"
+    templates: tuple[TemplateStage, ...]
     text: str
 
     def described(self) -> dict[str, Any]:
         """Return it as plain numbers, from which `restored` makes it again."""
-        own = ("threshold", "regression", "sigma", "miss", "text")
         return {
             "step": self.choice.step,
             "lowpass": self.choice.lowpass,
             "factor": str(self.choice.factor),
-            **{name: getattr(self, name) for name in own},
+            "miss": max(each.miss for each in self.templates),
+            "templates": [{name: getattr(each, name) for name in STORED} for each in self.templates],
+            "text": self.text,
         }
 
 
-def restored(inputs: MatchInputs, problem: TomogramProblem, stored: Mapping[str, Any]) -> ChosenStage:
+def restored(inputs: MatchInputs, problem: MatchProblem, stored: Mapping[str, Any]) -> ChosenStage:
     """Make a choice again from what `ChosenStage.described` returned."""
     choice = CoarseChoice(stored["step"], stored["lowpass"], Fraction(stored["factor"]))
-    symmetry = inputs.parameters.symmetry
-    rotations = coarser_grid(RowFinder(rotation_from_euler(inputs.angles), symmetry), choice.step)
-    return ChosenStage(
-        choice,
-        grid_of(inputs, choice.factor),
-        euler_from_rotation(rotations),
-        _lowpass(choice, inputs, problem),
-        angular_step(inputs),
-        symmetry,
-        *(stored[name] for name in ("threshold", "regression", "sigma", "miss", "text")),
+    templates = tuple(
+        _restored_template(each, own) for each, own in zip(inputs.every, stored["templates"], strict=True)
     )
+    grid = grid_of(inputs, choice.factor)
+    return ChosenStage(choice, grid, _lowpass(choice, inputs, problem.box), templates, stored["text"])
 
 
-def _lowpass(choice: CoarseChoice, inputs: MatchInputs, problem: TomogramProblem) -> "ExtraLowpass | None":
-    edge = problem.box * inputs.voxel_size
+def _restored_template(inputs: MatchInputs, stored: Mapping[str, Any]) -> TemplateStage:
+    symmetry = inputs.parameters.symmetry
+    finder = RowFinder(rotation_from_euler(inputs.angles), symmetry)
+    angles = euler_from_rotation(coarser_grid(finder, stored["step"]))
+    values = {name: stored[name] for name in STORED}
+    return TemplateStage(angles=angles, fine_step=angular_step(inputs), symmetry=symmetry, **values)
+
+
+def _lowpass(choice: CoarseChoice, inputs: MatchInputs, box: int) -> "ExtraLowpass | None":
+    edge = box * inputs.voxel_size
     return None if choice.lowpass is None else ExtraLowpass(choice.lowpass, edge)
 
 
@@ -167,18 +188,18 @@ class ExtraLowpass:
 
 
 def choose_first_stage(
-    inputs: MatchInputs, problem: TomogramProblem, area: SearchArea, *, tiles: int = 1
+    inputs: MatchInputs, problem: MatchProblem, area: SearchArea, *, tiles: int = 1
 ) -> tuple[ChosenStage | None, str]:
     """Choose how a match is searched coarsely first; None where searching everything is cheaper.
 
-    The noise is measured on pieces of the tomogram, each first stage of the menu gets the threshold that
-    misses at most `miss_rate` of the particles at the threshold of the run, and the candidates of the
-    cheapest are counted by a pilot search of one tile before it is taken.
+    The noise is measured on pieces of the tomogram, each first stage of the menu gets for each template the
+    threshold that misses at most `miss_rate` of the particles at the threshold of the run, and the candidates
+    of the cheapest are counted by a pilot search of one tile before it is taken.
 
     Parameters
     ----------
     inputs
-        Of the match, with one template.
+        Of the match.
     problem
         The match on the full grid.
     area
@@ -195,10 +216,33 @@ def choose_first_stage(
     InputError
         A rotation list without a step, or a region without signal.
     """
-    planner = _Planner(inputs, problem, area, tiles)
-    offer = choose_offer(planner.offers(), planner.work, planner.rates, planner.pilot)
-    text = describe(offer, planner.work, planner.rates)
-    return (None if offer is None else planner.chosen(offer, text)), text
+    noise = _measure_noise(problem.parts[0].tomogram_filter, area, problem.box)
+    planners = [
+        _Planner(each, part, area, noise, tiles)
+        for each, part in zip(inputs.every, problem.parts, strict=True)
+    ]
+    first, works, rates = planners[0], [each.work for each in planners], [each.rates for each in planners]
+    menu = first.menu()
+    offers = [each.offers(menu, first.step) for each in planners]
+    # what one template cannot be searched with, none is
+    common = [choice for choice in menu if all(choice in own for own in offers)]
+    chosen = choose_offers(
+        [tuple(own[choice] for own in offers) for choice in common],
+        works,
+        rates,
+        lambda number, offer: planners[number].pilot(offer),
+    )
+    text = describe(chosen, works, rates)
+    if chosen is None:
+        return None, text
+    described = {
+        "step": chosen[0].choice.step,
+        "lowpass": chosen[0].choice.lowpass,
+        "factor": str(chosen[0].choice.factor),
+        "templates": [each.described(offer) for each, offer in zip(planners, chosen, strict=True)],
+        "text": text,
+    }
+    return restored(inputs, problem, described), text
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,10 +258,14 @@ class _Option:
 
 
 class _Planner:
-    """Makes, prices and pilots the first stages of one match."""
+    """Makes, prices and pilots the first stages of one template."""
 
-    def __init__(self, inputs: MatchInputs, problem: TomogramProblem, area: SearchArea, tiles: int) -> None:
-        self.inputs, self.problem, self.area = inputs, problem, area
+    def __init__(
+        self, inputs: MatchInputs, problem: TomogramProblem, area: SearchArea, noise: "_Noise", tiles: int
+    ) -> None:
+        self.inputs, self.area, self.noise = inputs, area, noise
+        # its decoy sees the same noise, and is left out of pilots
+        self.problem = replace(problem, moments=False, decoy=False)
         self.symmetry, self.step = inputs.parameters.symmetry, angular_step(inputs)
         self.fine = rotation_from_euler(inputs.angles)
         self.finder = RowFinder(self.fine, self.symmetry)
@@ -227,36 +275,49 @@ class _Planner:
             standard, search=standard.search * transforms, product=standard.product * transforms
         )
         support = int(np.count_nonzero(inputs.particle.mask))
-        self.work = Work(area.count, len(inputs.angles), problem.box, support, tiles)
-        self.noise, self.curve = self._measure_noise()
+        copies = 1 + problem.beside
+        self.work = Work(area.count, len(inputs.angles), problem.box, support, tiles, copies)
         self.options: dict[CoarseChoice, _Option] = {}
 
-    def offers(self) -> list[Offer]:
-        """Return every first stage that may be worth it, with its threshold."""
+    def offers(self, menu: Sequence[CoarseChoice], step: float) -> dict[CoarseChoice, Offer]:
+        """Return every first stage that may be worth it, with its threshold.
+
+        Parameters
+        ----------
+        menu
+            For a template whose fine list has a step of `step` degrees: the steps here are as much coarser.
+        step
+            Degrees.
+        """
         cell = len(self.problem.cells) // 2
         tables = make_tables(self.inputs, self.problem)
         fine = stage_of(
             self.problem,
-            replace(tables, template_filters=self.problem.template_filter(tables, cell, self.curve)),
+            replace(tables, template_filters=self.problem.template_filter(tables, cell, self.noise.curve)),
         )
         lists: dict[float, tuple[Rotation, float]] = {}
-        for choice in self._menu():
+        wanted: list[CoarseChoice] = []
+        for choice in menu:
+            coarse_step = choice.step / step * self.step
             if choice.step not in lists:
-                coarse = coarser_grid(self.finder, choice.step)
-                ladder = Ladder(self.fine, self.step, coarse, choice.step, self.symmetry)
+                coarse = coarser_grid(self.finder, coarse_step)
+                ladder = Ladder(self.fine, self.step, coarse, coarse_step, self.symmetry)
                 lists[choice.step] = coarse, count_local_rows(ladder, self.symmetry)
             if len(lists[choice.step][0]) * float(choice.factor) ** 3 < LARGEST_SHARE * len(self.fine):
-                self.options[choice] = self._option(choice, lists[choice.step][0], cell)
-        power = filtered_power(self.problem.tomogram_filter, self.noise, self.curve)
+                own = replace(choice, step=coarse_step)
+                self.options[own] = self._option(own, lists[choice.step][0], cell)
+                wanted.append(choice)
+        power = filtered_power(self.problem.tomogram_filter, self.noise.spectrum, self.noise.curve)
         stages = [option.stage for option in self.options.values()]
         models = miss_models(fine, stages, power, symmetry=self.symmetry, seed=self.inputs.parameters.seed)
-        found = []
-        for (choice, option), model in zip(list(self.options.items()), models, strict=True):
-            self.options[choice] = replace(option, model=model)
-            found.append(self._offer(choice, model, len(option.rotations), lists[choice.step][1]))
+        found = {}
+        for choice, (own, option), model in zip(wanted, list(self.options.items()), models, strict=True):
+            self.options[own] = replace(option, model=model)
+            found[choice] = self._offer(own, model, len(option.rotations), lists[choice.step][1])
         return found
 
-    def _menu(self) -> list[CoarseChoice]:
+    def menu(self) -> list[CoarseChoice]:
+        """Return the first stages that suit the template."""
         inputs = self.inputs
         return coarse_choices(
             self.step,
@@ -280,17 +341,17 @@ class _Planner:
 
     def _option(self, choice: CoarseChoice, rotations: Rotation, cell: int) -> _Option:
         inputs, grid = self.inputs, grid_of(self.inputs, choice.factor)
-        lowpass = _lowpass(choice, inputs, self.problem)
+        lowpass = _lowpass(choice, inputs, self.problem.box)
         coarse = self._coarse_problem(grid)
         angles = euler_from_rotation(rotations)
         tables = make_coarse_tables(replace(inputs, angles=angles), self.problem, grid, lowpass)
-        tables = replace(tables, template_filters=coarse.template_filter(tables, cell, self.curve))
+        tables = replace(tables, template_filters=coarse.template_filter(tables, cell, self.noise.curve))
         data = None if lowpass is None else lowpass(_frequencies(grid.coarse_box, coarse))
         stage = stage_of(coarse, tables, data_filter=data, factor=float(grid.factor))
         return _Option(rotations, grid, lowpass, tables, stage)
 
     def _coarse_problem(self, grid: SearchGrid) -> TomogramProblem:
-        found = coarse_problem(replace(self.problem, moments=False), grid, [1.0])
+        found = coarse_problem(self.problem, grid, [1.0])
         assert isinstance(found, TomogramProblem)
         return found
 
@@ -329,10 +390,10 @@ class _Planner:
             start = min(max((side.start + side.stop - length) // 2, 0), size - length)
             middle.append(slice(start, start + length))
         settings = self.problem.tomogram_filter
-        piece = self._read(tuple(middle)).astype(np.float32)
+        piece = _read(settings, tuple(middle)).astype(np.float32)
         shape = (piece.shape[0], piece.shape[1], piece.shape[2])
         spectrum = scipy.fft.rfftn(piece - piece.mean(dtype=np.float64))
-        weights = radial_weights(settings.laplacian, self.curve)
+        weights = radial_weights(settings.laplacian, self.noise.curve)
         spectrum *= SpectrumFilter(settings, weights)(*half_frequencies(shape, settings.voxel_size))
         spectrum[0, 0, 0] = 0
         small = tuple(int(length * option.grid.factor) for length in shape)
@@ -348,37 +409,42 @@ class _Planner:
         values = scipy.fft.irfftn(spectrum, small)
         return np.asarray(values / values.std(), dtype=np.float32)
 
-    def chosen(self, offer: Offer, text: str) -> ChosenStage:
-        """Return an offer with what is needed to run it."""
+    def described(self, offer: Offer) -> dict[str, float]:
+        """Return what a template's stage is restored from."""
         model = self.options[offer.choice].model
         assert model is not None
-        described = {
+        return {
             "step": offer.choice.step,
-            "lowpass": offer.choice.lowpass,
-            "factor": str(offer.choice.factor),
             "threshold": offer.threshold,
             "regression": model.regression,
             "sigma": model.fine_sigma / model.coarse_sigma,
             "miss": offer.miss,
-            "text": text,
         }
-        return restored(self.inputs, self.problem, described)
 
-    def _read(self, region: tuple[slice, ...]) -> np.ndarray:
-        settings = self.problem.tomogram_filter
-        return read_region(settings.path, region, level=settings.level)
 
-    def _measure_noise(self) -> tuple[NoiseSpectrum, Whitening | None]:
-        settings, box = self.problem.tomogram_filter, self.problem.box
-        z, y, x = ((side.start, side.stop) for side in self.area.box)
-        region: Region = (z, y, x)
-        cubes = cube_slices(region, box)
-        chosen = np.unique(np.linspace(0, len(cubes) - 1, NOISE_CUBES).round().astype(int))
-        sampled = settings.sampled
-        powers = [cube_power(self._read(cubes[i]), settings.voxel_size, sampled, box) for i in chosen]
-        edge = max(side.stop - side.start for side in cubes[0])
-        noise = noise_spectrum(powers, settings.voxel_size, edge)
-        return noise, whitening(powers, settings.voxel_size, edge) if settings.whiten else None
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """The noise of a tomogram as it was read, and the whitening of the search."""
+
+    spectrum: NoiseSpectrum
+    curve: Whitening | None
+
+
+def _measure_noise(settings: TomogramFilter, area: SearchArea, box: int) -> _Noise:
+    """Measure the noise on pieces of the tomogram."""
+    z, y, x = ((side.start, side.stop) for side in area.box)
+    region: Region = (z, y, x)
+    cubes = cube_slices(region, box)
+    chosen = np.unique(np.linspace(0, len(cubes) - 1, NOISE_CUBES).round().astype(int))
+    sampled = settings.sampled
+    powers = [cube_power(_read(settings, cubes[i]), settings.voxel_size, sampled, box) for i in chosen]
+    edge = max(side.stop - side.start for side in cubes[0])
+    noise = noise_spectrum(powers, settings.voxel_size, edge)
+    return _Noise(noise, whitening(powers, settings.voxel_size, edge) if settings.whiten else None)
+
+
+def _read(settings: TomogramFilter, region: tuple[slice, ...]) -> np.ndarray:
+    return read_region(settings.path, region, level=settings.level)
 
 
 def _frequencies(box: int, problem: TomogramProblem) -> np.ndarray:

@@ -56,6 +56,8 @@ class CoarseMaps:
         Positions on the full grid.
     thresholds
         Of each template: the score above which a maximum is a peak.
+    decoy
+        Number of the decoy among the templates beside each, whose maxima are peaks too; None for none.
     reach
         Voxels of the full grid around a peak that are scored; default: those of the grid.
     """
@@ -66,9 +68,10 @@ class CoarseMaps:
         path: str,
         tile: Tile,
         thresholds: Sequence[float],
+        decoy: int | None = None,
         reach: float | None = None,
     ) -> None:
-        self.grid, self.tile, self.thresholds = grid, tile, thresholds
+        self.grid, self.tile, self.thresholds, self.decoy = grid, tile, thresholds, decoy
         self.reach = grid.reach if reach is None else reach
         self.group = zarr.open_group(path, mode="r")
         more = grid.reach_coarse + NEIGHBOURS + 1
@@ -99,7 +102,7 @@ class CoarseMaps:
         return values
 
     def peaks(self) -> Peaks:
-        """Return the maxima of any template above its threshold whose windows touch the tile."""
+        """Return the maxima of templates and decoys above their thresholds whose windows touch the tile."""
         if self._peaks is None:
             self._peaks = self._find_peaks()
         return self._peaks
@@ -107,10 +110,11 @@ class CoarseMaps:
     def _find_peaks(self) -> Peaks:
         found = np.zeros(tuple(self.end - self.first), bool)
         for template, threshold in enumerate(self.thresholds):
-            values = self.around("score_raw", template)
-            is_peak = (values > threshold) & (self.around("orientation", template) != NO_ID)
-            if is_peak.any():
-                found |= is_peak & (values == maximum_filter(values, size=3, mode="nearest"))
+            for copy in (-1,) if self.decoy is None else (-1, self.decoy):
+                values, rows = self._scored(template, copy)
+                is_peak = (values > threshold) & (rows != NO_ID)
+                if is_peak.any():
+                    found |= is_peak & (values == maximum_filter(values, size=3, mode="nearest"))
         places = np.argwhere(found)
         at = places + self.first
         factor, reach = float(self.grid.factor), self.reach
@@ -132,7 +136,7 @@ class CoarseMaps:
         copy
             Number of a template beside it, noise or mirrored; -1 for the template itself.
         """
-        rows = self.around("orientation", template) if copy < 0 else self.around("beside_row", template, copy)
+        _, rows = self._scored(template, copy)
         peaks = self.peaks()
         near = _neighbourhoods(rows, peaks.places)
         windows = np.repeat(np.arange(len(near)), near.shape[1])
@@ -140,16 +144,26 @@ class CoarseMaps:
         pairs = pairs[:, pairs[0] != int(NO_ID)]
         return Requests(pairs[0], pairs[1], peaks.starts, peaks.stops)
 
-    def best_rows(self, peaks: Peaks, count: int) -> np.ndarray:
-        """Return the rows of the best scores in the neighbourhood of each peak of the only template.
+    def best_rows(self, peaks: Peaks, count: int, template: int, copy: int = -1) -> np.ndarray:
+        """Return the rows of the best scores in the neighbourhood of each peak.
+
+        Parameters
+        ----------
+        peaks
+            Some of the peaks.
+        count
+            Most rows of each.
+        template, copy
+            As `requests` takes them.
 
         Returns
         -------
         numpy.ndarray
             (peak, count) different rows, the best first, -1 where there are fewer.
         """
-        rows = _neighbourhoods(self.around("orientation", 0), peaks.places).astype(np.int64)
-        scores = _neighbourhoods(self.around("score_raw", 0), peaks.places)
+        values, ids = self._scored(template, copy)
+        rows = _neighbourhoods(ids, peaks.places).astype(np.int64)
+        scores = _neighbourhoods(values, peaks.places)
         found = np.full((len(rows), count), -1, np.int64)
         for place, order in enumerate(np.lexsort((rows, -scores), axis=1)):
             different = dict.fromkeys(rows[place, order].tolist())
@@ -157,6 +171,12 @@ class CoarseMaps:
             best = list(different)[:count]
             found[place, : len(best)] = best
         return found
+
+    def _scored(self, template: int, copy: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and rows around the tile, of a template (copy -1) or one beside it."""
+        if copy < 0:
+            return self.around("score_raw", template), self.around("orientation", template)
+        return self.around("beside", template, copy), self.around("beside_row", template, copy)
 
     def around(self, name: str, *lead: int) -> np.ndarray:
         """Return a map around the tile; beyond its edges it wraps around or repeats the edge."""

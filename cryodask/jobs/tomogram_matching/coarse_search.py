@@ -161,7 +161,17 @@ def coarse_problem(
         )
         for part, fraction in zip(full.parts, statistics_fractions, strict=True)
     )
-    return ManyTemplates(parts, full.class_by) if isinstance(full, ManyTemplates) else parts[0]
+    return _like(full, parts)
+
+
+def with_hypotheses(problem: MatchProblem, counts: Sequence[int]) -> MatchProblem:
+    """Return the match with rotation lists of other lengths, one a template."""
+    parts = zip(problem.parts, counts, strict=True)
+    return _like(problem, tuple(replace(part, hypotheses=count) for part, count in parts))
+
+
+def _like(problem: MatchProblem, parts: tuple[TomogramProblem, ...]) -> MatchProblem:
+    return replace(problem, parts=parts) if isinstance(problem, ManyTemplates) else parts[0]
 
 
 def coarse_volume(volume: np.ndarray, grid: SearchGrid) -> np.ndarray:

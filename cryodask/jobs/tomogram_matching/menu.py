@@ -131,6 +131,8 @@ class Work:
         Voxels of the mask, full grid.
     tiles
         Of the full grid; rotated templates are shared within one.
+    copies
+        Times that everything is scored: twice with a decoy, which finds candidates of its own.
     """
 
     voxels: float
@@ -138,10 +140,11 @@ class Work:
     box: int
     support: int
     tiles: int = 1
+    copies: int = 1
 
     def exhaustive_seconds(self, rates: Rates) -> float:
         """Return the CPU seconds of scoring everything."""
-        return self.voxels * self.rotations * rates.search
+        return self.copies * self.voxels * self.rotations * rates.search
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,13 @@ class Offer:
         """Return the CPU seconds of both stages."""
         volume = float(self.choice.factor) ** 3
         search = self.rotations * work.voxels * volume * rates.search
-        positions = self.candidates / volume
+        candidates = self.candidates * work.copies
         # candidates come in groups of neighbours, which share their rows
-        wanted = self.candidates / NEIGHBOURS * self.local_rows / work.tiles
+        wanted = candidates / NEIGHBOURS * self.local_rows / work.tiles
         rotated = work.tiles * work.rotations * -math.expm1(-wanted / work.rotations)
         made = rotated * work.box**3 * rates.rotation
-        return search + made + positions * self.local_rows * work.support * rates.product
+        scored = candidates / volume * self.local_rows * work.support * rates.product
+        return work.copies * (search + made + scored)
 
 
 def make_offer(
@@ -234,32 +238,51 @@ def run_threshold(model: MissModel, work: Work, false_positives: float) -> float
     return false_positive_threshold(model.fine_sigma, work.voxels * work.rotations, false_positives)
 
 
-def choose_offer(
-    offers: Sequence[Offer], work: Work, rates: Rates, measure: Callable[[Offer], float]
-) -> Offer | None:
-    """Return the cheapest offer by measured candidates, or None where scoring everything costs no more.
+def choose_offers(
+    menu: Sequence[tuple[Offer, ...]],
+    works: Sequence[Work],
+    rates: Sequence[Rates],
+    measure: Callable[[int, Offer], float],
+) -> tuple[Offer, ...] | None:
+    """Return the cheapest entry by measured candidates, or None where scoring everything costs no more.
 
     Parameters
     ----------
-    offers
-        The menu, priced for normal noise.
-    work, rates
-        Of the whole search.
+    menu
+        An offer of each template an entry, of one low-pass and grid; priced for normal noise.
+    works, rates
+        Of the whole search of each template.
     measure
-        Returns the candidates of an offer by a pilot search (`scaled_candidates`); called for the cheapest
-        offer until that is one already measured.
+        Returns the candidates of a template's offer by a pilot search (`scaled_candidates`); called for the
+        cheapest entry until that is one already measured.
     """
-    left = list(offers)
+    left = list(menu)
     while left:
-        cheapest = min(left, key=lambda offer: offer.seconds(work, rates))
-        if cheapest.seconds(work, rates) >= work.exhaustive_seconds(rates):
+        cheapest = min(left, key=lambda offers: joint_seconds(offers, works, rates))
+        if joint_seconds(cheapest, works, rates) >= whole_seconds(works, rates):
             return None
-        if cheapest.is_measured:
+        if all(offer.is_measured for offer in cheapest):
             return cheapest
         # real data hold more than noise, never less
-        candidates = max(cheapest.candidates, measure(cheapest))
-        left[left.index(cheapest)] = replace(cheapest, candidates=candidates, is_measured=True)
+        left[left.index(cheapest)] = tuple(
+            replace(offer, candidates=max(offer.candidates, measure(number, offer)), is_measured=True)
+            for number, offer in enumerate(cheapest)
+        )
     return None
+
+
+def joint_seconds(offers: Sequence[Offer], works: Sequence[Work], rates: Sequence[Rates]) -> float:
+    """Return the CPU seconds of both stages of all templates: a candidate of one is scored with each."""
+    candidates = sum(offer.candidates for offer in offers)
+    return sum(
+        replace(offer, candidates=candidates).seconds(work, rate)
+        for offer, work, rate in zip(offers, works, rates, strict=True)
+    )
+
+
+def whole_seconds(works: Sequence[Work], rates: Sequence[Rates]) -> float:
+    """Return the CPU seconds of scoring everything with every template."""
+    return sum(work.exhaustive_seconds(rate) for work, rate in zip(works, rates, strict=True))
 
 
 def pilot_rows(rotations: int) -> np.ndarray:
@@ -325,15 +348,17 @@ def count_local_rows(ladder: Ladder, symmetry: str = "C1") -> float:
     return len(climb(ladder, best, likeness)[0]) / len(sample)
 
 
-def describe(offer: Offer | None, work: Work, rates: Rates) -> str:
+def describe(offers: Sequence[Offer] | None, works: Sequence[Work], rates: Sequence[Rates]) -> str:
     """Return in one line for a user what was chosen and why."""
-    whole = work.exhaustive_seconds(rates)
-    if offer is None:
+    whole = whole_seconds(works, rates)
+    if offers is None:
         return f"coarse_to_fine: searching everything is cheapest ({whole:.0f} CPU s), exhaustive is used"
-    times = whole / offer.seconds(work, rates)
+    times = whole / joint_seconds(offers, works, rates)
+    rows, of = sum(offer.rotations for offer in offers), sum(work.rotations for work in works)
+    thresholds = ", ".join(f"{offer.threshold / offer.sigma:.2f}" for offer in offers)
     return (
-        f"coarse_to_fine: {offer.choice}, {offer.rotations} of {work.rotations} rotations; candidates from "
-        f"{offer.threshold / offer.sigma:.2f} sigma, which misses at most {100 * offer.miss:.2g} % of the "
-        f"particles at the threshold of the run; about {offer.candidates:.2g} candidate voxels; "
-        f"1/{times:.0f} of the work of exhaustive"
+        f"coarse_to_fine: {offers[0].choice}, {rows} of {of} rotations; candidates from "
+        f"{thresholds} sigma, which misses at most {100 * max(offer.miss for offer in offers):.2g} % of the "
+        f"particles at the threshold of the run; about {sum(offer.candidates for offer in offers):.2g} "
+        f"candidate voxels; 1/{times:.0f} of the work of exhaustive"
     )

@@ -90,6 +90,11 @@ class TomogramProblem:
         return [*names, "decoy"] if self.decoy else names
 
     @property
+    def decoy_beside(self) -> int | None:
+        """Number of the mirror image among these, None where there is none."""
+        return self.beside - 1 if self.decoy else None
+
+    @property
     def parts(self) -> tuple["TomogramProblem", ...]:
         """The problem of each template: this one."""
         return (self,)

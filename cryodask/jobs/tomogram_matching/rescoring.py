@@ -28,9 +28,10 @@ RESCORED = "rescored"
 class Rescoring:
     """Maps on the full grid: interpolated from a coarse search, and exact around its local maxima.
 
-    All full voxels near a coarse maximum above mean + 3.5 std of the coarse scores are scored with the rows
-    found in its 3x3x3 neighbourhood: those of each template, and of each noise template its own. What a
-    voxel gets depends on the coarse maps alone, so tiles may be cut anywhere.
+    All full voxels near a coarse maximum of a template or its decoy above mean + 3.5 std of the template's
+    coarse scores (near seeds: above 0) are scored with the rows found in its 3x3x3 neighbourhood: those of
+    each template, and of each one beside it its own. What a voxel gets depends on the coarse maps alone, so tiles may be cut
+    anywhere.
 
     Parameters
     ----------
@@ -70,6 +71,10 @@ class Rescoring:
                 totals[name] = totals.get(name, 0.0) + value
         thresholds = []
         for part in self.full.parts:
+            if part.near is not None:
+                # near seeds there is little noise to tell peaks from, and little to score
+                thresholds.append(0.0)
+                continue
             count = max(totals.get(f"{part.number}:voxels", 0.0), 1.0)
             mean = totals.get(f"{part.number}:sum", 0.0) / count
             variance = totals.get(f"{part.number}:square_sum", 0.0) / count - mean**2
@@ -82,7 +87,10 @@ class Rescoring:
 
     def fold(self, tile: Tile, batch: Batch) -> States:
         """Interpolate the coarse maps on a tile and score the voxels around their peaks."""
-        maps = CoarseMaps(self.grid, self.coarse.path, tile, constants.read_numbers(self._thresholds))
+        thresholds = constants.read_numbers(self._thresholds)
+        maps = CoarseMaps(
+            self.grid, self.coarse.path, tile, thresholds, decoy=self.full.parts[0].decoy_beside
+        )
         peaks = maps.peaks()
         rescored = np.zeros(tile.shape, bool)
         for window in peaks.windows:

@@ -12,13 +12,14 @@ import numpy as np
 
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.area import SearchArea, write_selection
-from cryodask.jobs.tomogram_matching.climbing import Climbing, CoarseUnits
+from cryodask.jobs.tomogram_matching.climbing import Climbing, TemplateClimb
 from cryodask.jobs.tomogram_matching.coarse_area import CoarseArea
 from cryodask.jobs.tomogram_matching.coarse_choice import ChosenStage, choose_first_stage, restored
 from cryodask.jobs.tomogram_matching.coarse_search import (
     CoarseSearch,
     coarse_mask,
     coarse_problem,
+    with_hypotheses,
 )
 from cryodask.jobs.tomogram_matching.coarse_tables import make_coarse_tables, on_coarse_grid
 from cryodask.jobs.tomogram_matching.constants import Tables
@@ -70,16 +71,19 @@ class FirstStage:
         full, grid, chosen = self.problem.full, self.problem.grid, self.chosen
         if chosen is None:
             return Rescoring(full, grid, self.store)
-        return Climbing(
-            full,
-            grid,
-            self.store,
-            units=CoarseUnits(chosen.threshold, chosen.regression, chosen.sigma),
-            step=chosen.fine_step,
-            coarse_step=chosen.choice.step,
-            symmetry=chosen.symmetry,
-            coarse_tables=self.problem.search.parts[0].tables_folder,
+        climbs = tuple(
+            TemplateClimb(
+                threshold=each.threshold,
+                score=each.regression,
+                sigma=each.sigma,
+                step=each.fine_step,
+                coarse_step=each.step,
+                symmetry=each.symmetry,
+                coarse_tables=part.tables_folder,
+            )
+            for each, part in zip(chosen.templates, self.problem.search.parts, strict=True)
         )
+        return Climbing(full, grid, self.store, climbs=climbs)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -112,8 +116,9 @@ class FirstStage:
 
     def _tables(self, inputs: MatchInputs) -> Iterator[Tables]:
         lowpass, grid = self.problem.lowpass, self.problem.grid
-        for each, part in zip(inputs.every, self.problem.full.parts, strict=True):
-            own = each if self.chosen is None else replace(each, angles=self.chosen.angles)
+        for number, (each, part) in enumerate(zip(inputs.every, self.problem.full.parts, strict=True)):
+            chosen = self.chosen
+            own = each if chosen is None else replace(each, angles=chosen.templates[number].angles)
             yield make_coarse_tables(own, part, grid, lowpass)
 
     @property
@@ -175,7 +180,7 @@ def make_first_stage(
     fractions = [_statistics_fraction(each, grid) for each in inputs.every]
     search = coarse_problem(full, grid, fractions)
     if chosen is not None:
-        search = replace(search.parts[0], hypotheses=len(chosen.angles))
+        search = with_hypotheses(search, [len(each.angles) for each in chosen.templates])
     problem = CoarseSearch(search, full, grid, None if chosen is None else chosen.lowpass)
     where = CoarseArea(area, grid)
     plan = plan or make_plan(on_coarse_grid(inputs, grid), problem.search, where, resources)
@@ -184,10 +189,10 @@ def make_first_stage(
 
 def _chosen(inputs: MatchInputs, full: MatchProblem, area: SearchArea, store: RunStore) -> ChosenStage | None:
     """Return the choice of an unfinished run, else a new one; None where everything is searched."""
-    problem = full.parts[0]
     if _choice_file(store).exists():
-        return restored(inputs, problem, json.loads(_choice_file(store).read_text()))
-    chosen, text = choose_first_stage(inputs, problem, area, tiles=len(second_plan(area).tiles))
+        return restored(inputs, full, json.loads(_choice_file(store).read_text()))
+    tiles = len(second_plan(area, len(inputs.every)).tiles)
+    chosen, text = choose_first_stage(inputs, full, area, tiles=tiles)
     if chosen is None:
         log.warning("%s%s", inputs.parameters.source.place, text)
     return chosen
