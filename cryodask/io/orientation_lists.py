@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -13,6 +14,7 @@ from cryodask.io.files import require_exists
 from cryodask.io.star import read_star
 from cryodask.io.text_numbers import read_number_rows
 
+Kind = Literal["auto", "quaternion", "euler"]
 NORM_TOLERANCE = 1e-3
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
@@ -43,7 +45,9 @@ class OrientationList:
         return len(self.axes)
 
 
-def read_orientations(path: str | os.PathLike[str], *, has_prior: bool = False) -> OrientationList:
+def read_orientations(
+    path: str | os.PathLike[str], *, has_prior: bool = False, kind: Kind = "auto"
+) -> OrientationList:
     """Read a list of orientations.
 
     Parameters
@@ -55,6 +59,8 @@ def read_orientations(path: str | os.PathLike[str], *, has_prior: bool = False) 
         - STAR: rlnAngleRot, rlnAngleTilt [, rlnAnglePsi].
     has_prior
         Whether the last column is the prior.
+    kind
+        What a BioEM list holds; ``auto`` goes by the number of columns.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def read_orientations(path: str | os.PathLike[str], *, has_prior: bool = False) 
         return _read_star(path)
     rows = read_number_rows(path)
     if len(rows[0][1]) == 1:
-        return _read_bioem(path, rows, has_prior)
+        return _read_bioem(path, rows, has_prior, kind)
     return _read_angles(path, rows, has_prior)
 
 
@@ -121,14 +127,17 @@ def _read_angles(path: Path, rows: list[tuple[int, list[float]]], has_prior: boo
     return OrientationList(_relion_axes(angles), prior, has_psi=width - extra == 3)
 
 
-def _read_bioem(path: Path, rows: list[tuple[int, list[float]]], has_prior: bool) -> OrientationList:
+def _read_bioem(
+    path: Path, rows: list[tuple[int, list[float]]], has_prior: bool, kind: Kind
+) -> OrientationList:
     said, rows = int(rows[0][1][0]), rows[1:]
     if said != len(rows):
         raise InputError(f"{path.name}: line 1 says {said}, found {len(rows)}")
     width = len(rows[0][1])
-    is_euler = width == (4 if has_prior else 3)
-    if not is_euler and width not in ((5,) if has_prior else (4, 5)):
-        expected = "4 or 5" if has_prior else "3, 4 or 5"
+    is_euler = kind == "euler" or (kind == "auto" and width == (4 if has_prior else 3))
+    least = (3 if is_euler else 4) + has_prior
+    if width not in (least, least + (not has_prior)):
+        expected = f"{least}" if has_prior else f"{least} or {least + 1}"
         raise InputError(f"{path.name} line {rows[0][0]}: expected {expected} numbers, found {width}")
     table = _table(path, rows, width, f"{width} numbers" if is_euler else "4 or 5 numbers")
     prior = None

@@ -79,6 +79,7 @@ def read_bioem_parameters(path: str | Path) -> dict[str, Any]:
         "n_displacements_x": 2 * each_way + 1,
         "n_displacements_y": 2 * each_way + 1,
         "rotations_from_file": True,
+        "list_kind": "quaternion" if "USE_QUATERNIONS" in found else "euler",
     }
     if "GRIDPOINTS_ALPHA" in found or "GRIDPOINTS_BETA" in found:
         grid["viewing_distance"] = {"bioem_euler": _euler(path, found)}

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from cryodask.jobs.likelihood.contrast_points import ContrastPoints
 from cryodask.jobs.likelihood.images import ImagePreparation
-from cryodask.jobs.likelihood.problem import LikelihoodProblem, load_array, save_array
+from cryodask.jobs.likelihood.problem import LikelihoodProblem, ProblemKey, load_array, save_array
 from cryodask.jobs.likelihood.projections import ProjectionMaker
 from cryodask.kernels.cartesian_fused import fold_points, fold_projection
 from cryodask.kernels.cartesian_likelihood import (
@@ -18,6 +18,7 @@ from cryodask.kernels.cartesian_likelihood import (
     Contrast,
     Search,
     cartesian_block,
+    counts,
     cropped_spectrum,
     inner_products,
     make_search,
@@ -59,10 +60,11 @@ class CartesianImages:
         preparation = self.preparation
         images = preparation.read(start, stop)
         images -= images.mean(axis=(1, 2), keepdims=True)
-        images /= images.std(axis=(1, 2), keepdims=True)
         spectra = np.fft.rfft2(np.fft.ifftshift(images, axes=(1, 2)), norm="ortho")
         spectra = cropped_spectrum(spectra, self.edge)
         box = preparation.grid.box
+        power = (np.abs(spectra) ** 2 * (counts(self.edge, box) * self.inside)).sum(axis=(1, 2))
+        spectra *= (box / np.sqrt(power))[:, None, None]  # variance 1 within the resolution
         ky, kx = rows_of(self.edge, box)[:, None], np.arange(self.edge)
         if preparation.is_centred:
             spectra = spectra * preparation.shifts(start, stop, ky / 2, kx / 2)
@@ -173,7 +175,7 @@ class CartesianProblem(LikelihoodProblem):
 
     def blocks(self, tile: Tile) -> list[CartesianBlock]:  # type: ignore[override]
         """Return the image block of a tile."""
-        return [_block(self.folder, tile.start[0], tile.stop[0], _Key(self))]
+        return [_block(self.folder, tile.start[0], tile.stop[0], ProblemKey(self))]
 
     def pose_scores(  # type: ignore[override]
         self, block: CartesianBlock, template: np.ndarray
@@ -235,19 +237,8 @@ class CartesianProblem(LikelihoodProblem):
         return fold, correlation.max(axis=2, keepdims=True), logsumexp(score + points, axis=2, keepdims=True)
 
 
-class _Key:
-    """Carries a problem through a cache that is keyed by folder and range."""
-
-    def __init__(self, problem: CartesianProblem) -> None:
-        self.problem = problem
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key)
-
-
 @lru_cache(maxsize=1)
-def _block(folder: str, start: int, stop: int, key: _Key) -> CartesianBlock:
-    return key.problem._pictures.block(start, stop, key.problem.search)
+def _block(folder: str, start: int, stop: int, key: ProblemKey) -> CartesianBlock:
+    problem = key.problem
+    assert isinstance(problem, CartesianProblem)
+    return problem._pictures.block(start, stop, problem.search)

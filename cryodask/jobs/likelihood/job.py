@@ -25,6 +25,7 @@ from cryodask.jobs.likelihood.parameters import LikelihoodParameters, Listed
 from cryodask.jobs.likelihood.planning import (
     LikelihoodInputs,
     check_images,
+    is_cartesian,
     make_plan,
     make_problem,
     padded,
@@ -344,6 +345,8 @@ def open_run(
         for kind, name in names.items()
         if kind in inputs.parameters.files
     }
+    if "bioem" in inputs.parameters.files:
+        files |= _bioem_paths(inputs, final)
     if not (resume or overwrite):
         for path in (final, *files.values()):
             if path.exists():
@@ -363,3 +366,14 @@ def open_run(
     return LikelihoodRun(
         inputs, problem, plan, store, final, memory, is_finished, overwrite and not resume, files=files
     )
+
+
+def _bioem_paths(inputs: LikelihoodInputs, final: Path) -> dict[str, Path]:
+    """Return the files that are written for `bioem`, by the names that the writer gives them."""
+    parameters = inputs.parameters
+    if not is_cartesian(parameters) or not {"best", "likelihood"} <= set(parameters.keep):
+        raise parameters.source.error("files: bioem needs listed orientations and keep: best, likelihood")
+    kinds = ["Output_Probabilities", *(["ANG_PROB"] if "top" in parameters.keep else [])]
+    names = [f"{each.name}_{kind}" for each in inputs.structures for kind in kinds]
+    stem = final.name.removesuffix(".zarr")
+    return {f"bioem {name}": final.with_name(f"{stem}_{name}") for name in names}

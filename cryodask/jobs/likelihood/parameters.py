@@ -127,6 +127,7 @@ class Grid(Block):
     n_displacements_y: int = 17
     viewing_distance: float | Step | Healpix | Listed | BioemEuler | None = None
     rotations_from_file: bool = False
+    list_kind: Literal["auto", "quaternion", "euler"] = "auto"
 
     @field_validator("resolution_factor", mode="before")
     @classmethod

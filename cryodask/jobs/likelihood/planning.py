@@ -1,6 +1,7 @@
 """From a configuration to a problem and its tiles: grid, views, memory."""
 
 import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,7 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         is_raw=options.view_weights == "raw",
         template_keys=keys,
         top=parameters.top,
+        token=uuid.uuid4().hex,
         **kind,
     )
 

@@ -66,6 +66,12 @@ class LikelihoodProblem:
         Probability of the credible set.
     is_raw
         View weights enter as CryoLike d209d6b has them.
+    template_keys
+        Names of the structures' templates among the constants.
+    top
+        Orientations that the level `top` keeps.
+    token
+        Differs from that of any other run, so that a process keeps nothing of one for another.
     """
 
     folder: str
@@ -82,6 +88,7 @@ class LikelihoodProblem:
     is_raw: bool
     template_keys: tuple[str, ...]
     top: int = 10
+    token: str = ""
 
     @property
     def rotations(self) -> int:
@@ -214,7 +221,7 @@ class LikelihoodProblem:
     def blocks(self, tile: Tile) -> list[ImageBlock]:
         """Return the image blocks of a tile; the last tile's are kept, since its batches follow each
         other."""
-        return _blocks(self.folder, tile.start[0], tile.stop[0], _Key(self))
+        return _blocks(self.folder, tile.start[0], tile.stop[0], ProblemKey(self))
 
     def spectra(self, template: np.ndarray, rows: Any = slice(None)) -> TemplateSpectra:
         """Return what the kernel needs of a template (n, W/2), for some displacements."""
@@ -326,21 +333,21 @@ def _sums(fold: TemplateFold) -> np.ndarray:
     return np.stack([log_sum, reference + np.log(fold.plain), mean, square, reference], axis=1)
 
 
-class _Key:
-    """Carries a problem through a cache that is keyed by folder and range."""
+class ProblemKey:
+    """Carries a problem through a cache that is keyed by its token and a range of images."""
 
     def __init__(self, problem: LikelihoodProblem) -> None:
         self.problem = problem
 
     def __hash__(self) -> int:
-        return 0
+        return hash(self.problem.token)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key)
+        return isinstance(other, ProblemKey) and other.problem.token == self.problem.token
 
 
 @lru_cache(maxsize=1)
-def _blocks(folder: str, start: int, stop: int, key: _Key) -> list[ImageBlock]:
+def _blocks(folder: str, start: int, stop: int, key: ProblemKey) -> list[ImageBlock]:
     return key.problem.preparation.blocks(start, stop, key.problem.basis())
 
 
@@ -349,9 +356,14 @@ def forget_blocks() -> None:
     _blocks.cache_clear()
 
 
-@lru_cache(maxsize=32)
 def load_array(path: str) -> np.ndarray:
-    """Map an array from its file, once a process."""
+    """Map an array from its file, once a process and version of the file."""
+    status = Path(path).stat()
+    return _mapped(path, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=32)
+def _mapped(path: str, modified: int, number: int) -> np.ndarray:
     return load_npy(path, "r")
 
 

@@ -118,7 +118,8 @@ def _models(
 def _kind(path: Path) -> str:
     if is_atoms(path):
         return "atoms"
-    if path.name.lower().removesuffix(".gz").endswith(".txt"):
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".txt") or "." not in name:  # BioEM's models have no suffix
         return "text"
     return "map"
 

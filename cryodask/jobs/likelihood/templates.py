@@ -124,7 +124,7 @@ def make_views(grid: Grid, factor: float, symmetry: str, *, has_prior: bool = Fa
         case Healpix():
             return healpix_views(chosen.healpix)
         case Listed():
-            listed = read_orientations(chosen.file, has_prior=has_prior)
+            listed = read_orientations(chosen.file, has_prior=has_prior, kind=grid.list_kind)
             return oriented_views(listed.axes, listed.log_prior)
         case BioemEuler():
             return oriented_views(goldstein_axes(bioem_euler_grid(*chosen.bioem_euler)))
