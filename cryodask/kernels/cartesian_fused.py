@@ -18,6 +18,7 @@ from cryodask.kernels.cartesian_likelihood import (
     CartesianBlock,
     Search,
     Window,
+    fold_points,
     padded_group,
     pose_scores,
     projection_norms,
@@ -141,31 +142,6 @@ def fold_projection(
         best[:count], poses[0, :count], rows[REFERENCE] + shift + block.constant, rows[WEIGHTED],
         rows[PLAIN], rows[FIRST], rows[SQUARE], poses[1, :count],
     )  # fmt: skip
-
-
-def fold_points(correlation: Any, score: Any, log_prior: Any, point_prior: Any) -> TemplateFold:
-    """Fold the scores of every pose (m, D, points), with the log priors of displacements (D,), or None for no
-    sums, and of points."""
-    xp = array_module(correlation)
-    count = len(correlation)
-    rows = xp.arange(count)
-    flat = correlation.reshape(count, -1)
-    pose = flat.argmax(axis=1)
-    if log_prior is None:
-        none = xp.zeros(count)
-        return TemplateFold(flat[rows, pose], pose, none - xp.inf, none, none, none, none, pose * 0)
-    prior, points = xp.asarray(log_prior)[:, None], xp.asarray(point_prior)
-    total = (score + prior + points).reshape(count, -1)
-    likeliest = total.argmax(axis=1)
-    reference = total[rows, likeliest]
-    relative = total - reference[:, None]
-    e = xp.exp(relative)
-    first = xp.sum(e * xp.where(e > 0, relative, 0.0), axis=1)
-    counted = (score + points)[:, xp.isfinite(prior[:, 0])].reshape(count, -1)
-    plain = xp.exp(counted - reference[:, None]).sum(axis=1)
-    return TemplateFold(
-        flat[rows, pose], pose, reference, e.sum(axis=1), plain, first, (e * e).sum(axis=1), likeliest
-    )
 
 
 def _values(

@@ -80,7 +80,7 @@ def test_parameter_file_of_bioem_as_it_is(folder: Path) -> None:
     values = [float(v) for v in re.findall(r"RefMap: \d+ LogProb: +(\S+)", text)]
     np.testing.assert_allclose(values, ds.log_likelihood[0] + np.log(0.5), rtol=1e-5)
     best = re.findall(r"Maximizing Param: (.*)", text)
-    quaternion = np.array([float(v) for v in re.findall(r"(\S+) \[\]", best[3])[:4]])
+    quaternion = np.array([float(v) for v in re.findall(r"(\S+) \[\]", best[4])[:4]])
     expected = np.loadtxt(folder / "quats", skiprows=1)[3]
     np.testing.assert_allclose(quaternion * np.sign(quaternion @ expected), expected, atol=1e-5)
     angles = (folder / "out_straight_ANG_PROB").read_text().splitlines()

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryodask.kernels.cartesian_fused import fold_points, fold_projection
+from cryodask.kernels.cartesian_fused import fold_projection
 from cryodask.kernels.cartesian_likelihood import (
     CartesianBlock,
     Contrast,
     Search,
     cartesian_block,
     cropped_spectrum,
+    fold_points,
     inner_products,
     make_search,
     pose_scores,

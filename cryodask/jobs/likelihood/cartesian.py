@@ -12,7 +12,7 @@ from cryodask.jobs.likelihood.contrast_points import ContrastPoints
 from cryodask.jobs.likelihood.images import ImagePreparation
 from cryodask.jobs.likelihood.problem import LikelihoodProblem, ProblemKey, load_array, save_array
 from cryodask.jobs.likelihood.projections import ProjectionMaker
-from cryodask.kernels.cartesian_fused import fold_points, fold_projection
+from cryodask.kernels.cartesian_fused import fold_projection
 from cryodask.kernels.cartesian_likelihood import (
     CartesianBlock,
     Contrast,
@@ -20,6 +20,7 @@ from cryodask.kernels.cartesian_likelihood import (
     cartesian_block,
     counts,
     cropped_spectrum,
+    fold_points,
     inner_products,
     make_search,
     pose_scores,
