@@ -1,46 +1,69 @@
-"""Scores in few windows on a GPU against the same calls on the CPU."""
+"""Scores on windows on a GPU against the same calls on the CPU: the cases of the kernel's own tests."""
 
 import numpy as np
 import pytest
 
 from cryodask.arrays.module import cuda_is_available, to_numpy
 from cryodask.geometry.zyz import zyz_matrices
+from cryodask.kernels.pose_search import PoseHypotheses, Surroundings, best_pose
 from cryodask.kernels.slices import extract_slices, slice_axes, template_spectrum
 from cryodask.kernels.window_correlation import UNIT_ENERGY, Normalization, window_scores, window_set
-from cryodask.kernels.window_search import WindowSearch
+from cryodask.optics.ctf_image import ImageCtf, ctf_image
 
-N = 16
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda_is_available(), reason="no CUDA device")]
+N, BOX = 16, 20
+COMPLEX = {"zernikes": (("Z31c", 0.8), ("Z33s", -0.5))}
 
 
-def work(xp, kind):
+@pytest.fixture(scope="module")
+def host():
+    """Return slices, windows and the box that they are cut from."""
     rng = np.random.default_rng(1)
-    spectrum = template_spectrum(xp.asarray(rng.standard_normal((N, N, N), dtype=np.float32)))
-    filters = rng.standard_normal((2, 3, N, N // 2 + 1)).astype(np.float32)
-    if kind == "complex":
-        filters = filters * np.exp(1j * rng.standard_normal(filters.shape)).astype(np.complex64)
-    windows = rng.standard_normal((9, N, N), dtype=np.float32)
-    axes = [slice_axes(zyz_matrices(rng.uniform(0, 180, (40, 3))), scale=s) for s in (1.0, 1.02)]
-    return spectrum, xp.asarray(filters), xp.asarray(windows), axes
+    spectrum = template_spectrum(rng.random((N, N, N), dtype=np.float32))
+    axes = slice_axes(zyz_matrices(rng.uniform(0, 180, (7, 3))))
+    box = rng.standard_normal((BOX, BOX)).astype(np.float32) + np.float32(0.3)
+    windows = np.lib.stride_tricks.sliding_window_view(box, (N, N)).reshape(-1, N, N)
+    return spectrum, axes, windows.copy(), box
 
 
-@pytest.mark.parametrize("kind", ["real", "complex"])
-@pytest.mark.parametrize("normalization", [UNIT_ENERGY, Normalization.leopard_em(N, 20)])
-def test_window_scores_are_those_of_the_cpu(kind, normalization):
+def filters(**changes):
+    optics = ImageCtf(2.0, 5200.0, 4100.0, 25.0, **changes)
+    return np.stack([ctf_image((N, N), optics, defocus_offset=d) for d in (-500.0, 300.0)])
+
+
+@pytest.mark.parametrize("changes", [{}, COMPLEX], ids=["real", "complex"])
+@pytest.mark.parametrize(
+    "normalization", [UNIT_ENERGY, Normalization.leopard_em(N, BOX)], ids=["unit", "leopard"]
+)
+def test_scores_are_those_of_the_cpu(host, changes, normalization):
     cupy = pytest.importorskip("cupy")
-    found = []
+    spectrum, axes, windows, _ = host
+    results = []
     for xp in (np, cupy):
-        spectrum, filters, windows, axes = work(xp, kind)
-        slices = extract_slices(spectrum, axes[0][:20], N)
-        found.append(to_numpy(window_scores(slices, window_set(windows, filters[0]), normalization)))
-    np.testing.assert_allclose(found[1], found[0], atol=5e-5)
+        slices = extract_slices(xp.asarray(spectrum), axes, N)
+        prepared = window_set(xp.asarray(windows), xp.asarray(filters(**changes)))
+        results.append(to_numpy(window_scores(slices, prepared, normalization, first_row=5)))
+    np.testing.assert_allclose(results[1], results[0], atol=5e-5)
 
 
-def test_the_best_of_all_filters_is_that_of_the_cpu():
+def test_a_projection_without_energy_scores_nothing(host):
     cupy = pytest.importorskip("cupy")
-    found = []
-    for xp in (np, cupy):
-        spectrum, filters, windows, axes = work(xp, "real")
-        found.append(WindowSearch(windows, spectrum, filters).best(axes))
-    np.testing.assert_allclose(found[1][0], found[0][0], atol=5e-5)
-    assert (found[1][1] == found[0][1]).mean() > 0.99
+    empty = cupy.zeros((1, N, N // 2 + 1), cupy.complex64)
+    prepared = window_set(cupy.asarray(host[2]), cupy.asarray(filters()))
+    assert not to_numpy(window_scores(empty, prepared)).any()
+
+
+def test_the_best_pose_is_that_of_the_cpu(host):
+    cupy = pytest.importorskip("cupy")
+    spectrum, axes, _, box = host
+    places = np.argwhere(np.ones((BOX - N + 1,) * 2, bool))
+    spread = np.full(len(places), 1.5, np.float32)
+    around = Surroundings(box, places, np.zeros(len(places), np.float32), spread)
+    found = [
+        best_pose(
+            around, PoseHypotheses(xp.asarray(spectrum), (axes,), filters()[None].astype("f4"), 0, len(axes))
+        )
+        for xp in (np, cupy)
+    ]
+    assert (found[0].pose, found[0].shift) == (found[1].pose, found[1].shift)
+    assert found[1].z == pytest.approx(found[0].z, abs=5e-5)
