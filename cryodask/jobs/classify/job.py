@@ -38,6 +38,7 @@ from cryodask.jobs.classify.preparation import WorkingShape
 from cryodask.jobs.classify.prepare import Prepared, RawStack, optics_of, prepare, write_model
 from cryodask.jobs.classify.run_folder import RunFolder
 from cryodask.jobs.classify.shards import Images, chunk_length
+from cryodask.kernels.polar_correlation_arrays import SHARE
 from cryodask.search.rounds import Rounds, open_rounds
 
 if TYPE_CHECKING:
@@ -156,8 +157,22 @@ def run_classification(
     client: "Client | None" = None,
     listen: Listener = lambda event: None,
     tell: Teller = lambda notice: None,
+    device: str = "cpu",
+    device_memory: float = SHARE,
 ) -> dict[str, Any]:
     """Run a classification and write its folder; return the summary that run.json holds.
+
+    Parameters
+    ----------
+    job : Classification
+    client : Client or None
+        Threads of this process without one.
+    listen, tell : callable
+        Called with every pass and step, and with notices.
+    device : str
+        cpu, or cuda: then every worker has a CUDA device of its own.
+    device_memory : float
+        Share of the free memory of a device that a batch may take, or bytes where above 1.
 
     Raises
     ------
@@ -166,7 +181,7 @@ def run_classification(
     """
     begun = time.monotonic(), time.process_time()
     with open_rounds(client) as rounds, job.folder.open(job.stack, job.parameters, job.chunk):
-        prepared, raw = _prepare(job, rounds, tell)
+        prepared, raw = _prepare(job, rounds, tell, device, device_memory)
         centres = _centres(job, prepared, rounds, tell, listen)
         write_model(prepared, centres, job.parameters, rounds)
         search = Search(
@@ -188,12 +203,16 @@ def run_classification(
         return _write(job, found, pictures, outcomes, begun, tell)
 
 
-def _prepare(job: Classification, rounds: Rounds, tell: Teller) -> tuple[Prepared, RawStack]:
+def _prepare(
+    job: Classification, rounds: Rounds, tell: Teller, device: str, device_memory: float
+) -> tuple[Prepared, RawStack]:
     stack, p = job.stack, job.parameters
     group = np.unique(stack.table["optics_group"].to_numpy(), return_inverse=True)[1]
     optics = optics_of(stack.table, job.pixel_size) if p.ctf == "flip" else None
     raw = RawStack(_places(job), optics, group, job.shape, -1 if p.invert else 1)
-    particles = Images(str(job.folder.work), "particles", len(stack), job.chunk)
+    particles = Images(
+        str(job.folder.work), "particles", len(stack), job.chunk, device=device, device_memory=device_memory
+    )
     prepared = prepare(raw, particles, p, rounds, tell)
     if prepared.contrast < 0:
         tell("particles are darker than their surroundings on average; --invert if they are dark")
@@ -235,9 +254,7 @@ def _centres(
     stored = job.folder.work / "prealignment.npz"
     if not stored.exists():
         listen({"event": "prealignment"})
-        images = Images(
-            prepared.particles.folder, "particles", len(stack), job.chunk, model_name="first_model.npz"
-        )
+        images = replace(prepared.particles, model_name="first_model.npz")
         first = Prepared(images, prepared.decoys, prepared.usable, prepared.contrast)
         write_model(first, start, p, rounds)
         rows = np.flatnonzero(prepared.usable)

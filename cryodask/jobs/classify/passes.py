@@ -15,6 +15,7 @@ from cryodask.jobs.classify.poses import FARTHEST, Poses, joined, moved_centres
 from cryodask.jobs.classify.shards import Images, borrowed
 from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes, pair_spectra, refine_angles
+from cryodask.kernels.polar_correlation_arrays import correlate_on_device
 from cryodask.search.assignment import assign
 from cryodask.search.rounds import Rounds
 
@@ -163,8 +164,13 @@ def _score_chunk(
     """Score a chunk: ids, scores and codes of the shortlist."""
     model = images.model
     with borrowed(images, owner, chunk, indices, centres) as coefficients:
-        score, code = correlate(in_lanes(coefficients.basis), load_npy(path), model.basis, model.table)
-    return shortlisted(score[: len(indices)], code[: len(indices)])
+        references = load_npy(path)
+        if images.device == "cuda":
+            table, memory = model.table, images.device_memory
+            found = correlate_on_device(coefficients.basis, references, model.basis, table, memory=memory)
+        else:
+            found = correlate(in_lanes(coefficients.basis), references, model.basis, model.table)
+    return shortlisted(*(values[: len(indices)] for values in found))
 
 
 def shortlisted(score: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

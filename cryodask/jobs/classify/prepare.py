@@ -236,7 +236,7 @@ def _scale_particles(
 def _make_decoys(particles: Images, raw: RawStack, power: np.ndarray | None, seed: int) -> Images:
     """Write images of noise alone that went through what particles went through."""
     count = max(LEAST_DECOYS, min(particles.count, MOST_DECOYS))
-    decoys = Images(particles.folder, "decoys", count, particles.chunk)
+    decoys = replace(particles, name="decoys", count=count)
     noise = normal_images(count, raw.shape.working_box, seed, Purpose.DECOY)
     group = raw.group[(np.arange(count) * particles.count // count) % particles.count]
     if power is not None:
