@@ -60,15 +60,15 @@ FLAGS = (
     ("skip_ordering", "Leave classes in order of size."),
     ("use_origins", "Start from the origins of the STAR file."),
     ("invert", "Particles are dark."),
+    ("isac_files", "Write averages and lists under ISAC's names too."),
 )
 # What ISAC has and cryodask does not: named, so that nobody takes silence for consent.
 ABSENT = {
     "filament_width": "helical segments",
     "filament_mask_ignore": "helical segments",
-    "isac-files": "HDF files for ISAC's successors",
     "compat": "ISAC2's own procedure",
 }
-ABSENT_FLAGS = ("filament_mask_ignore", "isac-files")
+ABSENT_FLAGS = ("filament_mask_ignore",)
 FIXED = {
     "iter_reali": "0: stability is tested once, on the chosen run",
 }

@@ -22,6 +22,7 @@ from cryodask.jobs.classify.centring import centred_images
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
+from cryodask.jobs.classify.isac_files import write_isac_files
 from cryodask.jobs.classify.ordering import Chain, chain_classes
 from cryodask.jobs.classify.outputs import (
     Pictures,
@@ -325,6 +326,16 @@ def _write(
         _write_pictures(folder / "class_averages.mrcs", shown, pixel)
     if job.parameters.averages != "none":
         _write_pictures(folder / "ordered_class_averages.mrcs", ordered(shown, pictures.chain, scale), pixel)
+    if job.parameters.isac_files:
+        write_isac_files(
+            folder,
+            found,
+            pictures.working,
+            pictures.chain,
+            pixel_size=job.working_pixel,
+            ratio=rho,
+            radius=job.parameters.target_radius,
+        )
     rows = write_particle_tables(folder, job.stack, found, job.working_pixel)
     assert sum(rows) == len(job.stack), "every row is in exactly one of the outputs"
     summary = _summary(job, found, outcomes, begun)
@@ -398,6 +409,7 @@ def _attributes(job: Classification, summary: dict[str, Any]) -> dict[str, Any]:
         "job": "classify",
         "cryodask_version": __version__,
         "parameters": job.parameters.model_dump_json(),
+        "source": job.stack.source,
         "inputs": json.dumps(job.folder.inputs(job.stack)),
         "pixel_size": job.pixel_size,
         "working_pixel": job.working_pixel,

@@ -63,6 +63,7 @@ class ClassifyParameters(BaseModel):
     passes: Annotated[int, Field(ge=2, le=200)] = 12
     splits: Annotated[int, Field(ge=0, le=200)] = 20
     averages: Literal["full", "working", "none"] = "full"
+    isac_files: bool = False
 
     @property
     def y_range(self) -> float:
