@@ -48,7 +48,7 @@ def as_relion31(blocks: dict[str, pd.DataFrame], block: str, pixel_size: float) 
 
 
 def as_relion30(blocks: dict[str, pd.DataFrame], block: str, pixel_size: float) -> dict[str, pd.DataFrame]:
-    """Return one table with the columns of its optics groups, origins in pixels; the rest as `as_relion31`."""
+    """Return one table with the columns of its optics groups, origins in pixels; see `as_relion31`."""
     if "optics" not in blocks:
         return blocks
     table, optics = blocks[block].copy(), blocks["optics"].set_index(GROUP)

@@ -142,8 +142,10 @@ def read_class_tables(folder: str | Path) -> ClassTables:
     parts = [_read(folder / name) if (folder / name).is_file() else None for name in (ACCOUNTED, UNACCOUNTED)]
     block = next(part[0] for part in parts if part is not None)
     attributes = json.loads((folder / "result.zarr" / "zarr.json").read_text())["attributes"]
+    accounted, unaccounted = (None if part is None else part[1] for part in parts)
     return ClassTables(
-        *(None if part is None else part[1] for part in parts),
+        accounted,
+        unaccounted,
         block,
         pd.read_csv(folder / "classes.csv"),
         float(attributes["pixel_size"]),
@@ -187,9 +189,21 @@ def select_particles(result: str | Path | ClassTables, selection: Selection) -> 
     if selection.recentre and set(PLACE) <= set(chosen.columns):
         chosen = _recentred(chosen, _pixel_size(blocks))
     left = [table for table in rest if table is not None and len(table)]
-    remainder = pd.concat(left, ignore_index=True) if left else chosen.iloc[:0]
+    remainder = _joined(left) if left else chosen.iloc[:0]
     found = blocks | {block: chosen}, blocks | {block: remainder}, block
     return Selected(*found, tables.pixel_size, tables.source)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return accounted and unaccounted particles in one table that RELION reads: poses that are not known are
+    0."""
+    joined = pd.concat(tables, ignore_index=True)
+    if "cryodaskReason" in joined:
+        joined["cryodaskReason"] = joined["cryodaskReason"].fillna("accounted")
+    poses = [
+        name for name in joined if name.startswith("rln") and pd.api.types.is_numeric_dtype(joined[name])
+    ]
+    return joined.fillna(dict.fromkeys(poses, 0))
 
 
 def write_selection(

@@ -373,7 +373,7 @@ def test_a_dataset_selects_and_writes_its_particles(small: Small, tmp_path: Path
     with pytest.raises(cryodask.InputError, match="unknown condition min_resolutoin"):
         ds.cryo.select(min_resolutoin=3)
     with pytest.raises(cryodask.InputError, match="as classify or open_result returned it"):
-        ds[["size"]].cryo.select()
+        xr.Dataset().cryo.select()
 
 
 def bad_inputs() -> Iterator[tuple[list[str], str]]:
