@@ -39,6 +39,7 @@ ISAC: tuple[tuple[str, Any, str], ...] = (
     ("center_method", int, "First centring: 0 none, -1 mean, 1 centre of mass, 2 rotational average."),
     ("init_iter", int, "Most stages of a run; default 7."),
     ("stab_ali", int, "Restarts of the stability test; default 5."),
+    ("filament_width", float, "Helical segments of this width, pixels of the input, at the STAR's psi."),
     ("minimum_grp_size", int, "Least images of an accepted class; -1 is 0.6 of img_per_grp."),
 )
 NATIVE: tuple[tuple[str, Any, str], ...] = (
@@ -60,15 +61,13 @@ FLAGS = (
     ("skip_ordering", "Leave classes in order of size."),
     ("use_origins", "Start from the origins of the STAR file."),
     ("invert", "Particles are dark."),
+    ("filament_mask_ignore", "Leave what lies beside filaments as it is."),
     ("isac_files", "Write averages and lists under ISAC's names too."),
 )
 # What ISAC has and cryodask does not: named, so that nobody takes silence for consent.
 ABSENT = {
-    "filament_width": "helical segments",
-    "filament_mask_ignore": "helical segments",
     "compat": "ISAC2's own procedure",
 }
-ABSENT_FLAGS = ("filament_mask_ignore",)
 FIXED = {
     "iter_reali": "0: stability is tested once, on the chosen run",
 }
@@ -143,9 +142,8 @@ def parameter_options(command: F) -> F:
         options.append(click.option(*_spellings(name), name, is_flag=True, default=None, help=text))
     hidden: dict[str, Any] = {"hidden": True, "expose_value": False}
     for name in ABSENT:
-        flag: dict[str, Any] = {"is_flag": True} if name in ABSENT_FLAGS else {}
         key = name.replace("-", "_").lower()
-        options.append(click.option(*_spellings(name), key, callback=_refuse, **hidden, **flag))
+        options.append(click.option(*_spellings(name), key, callback=_refuse, **hidden))
     for name in FIXED:
         options.append(click.option(*_spellings(name), name, type=float, callback=_only_zero, **hidden))
     for name in WITHOUT_EFFECT:

@@ -201,7 +201,9 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     if "cryodaskReason" in joined:
         joined["cryodaskReason"] = joined["cryodaskReason"].fillna("accounted")
     poses = [
-        name for name in joined if name.startswith("rln") and pd.api.types.is_numeric_dtype(joined[name])
+        name
+        for name in map(str, joined)
+        if name.startswith("rln") and pd.api.types.is_numeric_dtype(joined[name])
     ]
     return joined.fillna(dict.fromkeys(poses, 0))
 

@@ -68,7 +68,7 @@ class Search:
     def offsets(self) -> np.ndarray:
         """Offsets searched about a reference, (S, 2)."""
         p = self.parameters
-        return offset_grid(p.xr, p.y_range, p.ts)
+        return offset_grid(0.0 if p.filament_width > 0 else p.xr, p.y_range, p.ts)
 
     def population(self, rows: np.ndarray, owner: str) -> Population:
         """Return some images as the population of a run."""

@@ -21,6 +21,7 @@ from cryodask.jobs.classify.averages import FullAverage, full_average
 from cryodask.jobs.classify.centring import centred_images
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
+from cryodask.jobs.classify.filaments import filament_axis, filament_keys, turn_back_filaments
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
 from cryodask.jobs.classify.isac_files import write_isac_files
 from cryodask.jobs.classify.ordering import Chain, chain_classes
@@ -39,6 +40,7 @@ from cryodask.jobs.classify.preparation import WorkingShape
 from cryodask.jobs.classify.prepare import Prepared, RawStack, optics_of, prepare, write_model
 from cryodask.jobs.classify.run_folder import RunFolder
 from cryodask.jobs.classify.shards import Images, chunk_length
+from cryodask.kernels.class_sums import turned_back
 from cryodask.kernels.polar_correlation_arrays import SHARE
 from cryodask.search.rounds import Rounds, open_rounds
 
@@ -71,7 +73,13 @@ class Classification:
     def shape(self) -> WorkingShape:
         """Input and working size."""
         p = self.parameters
-        return WorkingShape(self.stack.box, p.working_box, p.radius, p.target_radius)
+        bar = max(p.filament_width, 0.0)
+        return WorkingShape(self.stack.box, p.working_box, p.radius, p.target_radius, bar)
+
+    @property
+    def axis(self) -> np.ndarray | None:
+        """Angle of the filament in each image, radians from x to y; None for particles."""
+        return filament_axis(self.stack.table) if self.parameters.filament_width > 0 else None
 
     @property
     def pixel_size(self) -> float:
@@ -121,6 +129,8 @@ def plan_classification(
     if parameters.runs == 1:
         tell("runs = 1: agreement between independent runs is not tested")
     _check_optics(stack, parameters)
+    if parameters.filament_width > 0:
+        filament_axis(stack.table, Path(stack.source).name)
     folder = RunFolder(output, resume=resume, overwrite=overwrite, restart=restart)
     folder.check(stack, parameters)
     return Classification(stack, parameters, folder, chunk or chunk_length(len(stack)))
@@ -198,6 +208,8 @@ def run_classification(
         )
         outcomes = search_generations(search)
         found = assemble(len(job.stack), prepared.usable, outcomes, job.parameters.runs)
+        if job.axis is not None:
+            turn_back_filaments(found, job.axis)
         found.images.loc[late_junk(search, outcomes), "reason"] = int(Reason.JUNK)
         listen({"event": "averages", "classes": len(found.classes)})
         pictures = _pictures(job, search, found, raw, rounds)
@@ -210,7 +222,8 @@ def _prepare(
     stack, p = job.stack, job.parameters
     group = np.unique(stack.table["optics_group"].to_numpy(), return_inverse=True)[1]
     optics = optics_of(stack.table, job.pixel_size) if p.ctf == "flip" else None
-    raw = RawStack(_places(job), optics, group, job.shape, -1 if p.invert else 1)
+    sign = -1 if p.invert else 1
+    raw = RawStack(_places(job), optics, group, job.shape, sign, job.axis, p.filament_mask_ignore)
     particles = Images(
         str(job.folder.work), "particles", len(stack), job.chunk, device=device, device_memory=device_memory
     )
@@ -246,6 +259,10 @@ def _centres(
     if p.use_origins:
         origins = stack.table[["origin_x", "origin_y"]].fillna(0).to_numpy(np.float64)
         start = (-origins / job.working_pixel).astype(np.float32)
+        if job.axis is not None:
+            straight = np.zeros(len(stack), bool)
+            start = turned_back(start, job.axis, straight).astype(np.float32)
+            start[:, 0] = 0
     if p.center_method:
         if p.center_method > 2:
             tell(f"center_method = {p.center_method}: taken for 2, the rotational average")
@@ -297,7 +314,8 @@ def _pictures(
             rows = found.members(number)
             poses = found.poses(rows)
             poses = poses.replaced(centre=poses.centre / np.float32(job.shape.rho))
-            tasks.append((raw.take(rows), rows, poses, job.pixel_size, p.seed))
+            keys = rows if job.axis is None else filament_keys(job.stack.table)[rows]
+            tasks.append((raw.take(rows), keys, poses, job.pixel_size, p.seed))
         full = rounds.map(full_average, tasks)
     return Pictures(working, full, chain)
 

@@ -64,6 +64,8 @@ class ClassifyParameters(BaseModel):
     splits: Annotated[int, Field(ge=0, le=200)] = 20
     averages: Literal["full", "working", "none"] = "full"
     isac_files: bool = False
+    filament_width: float = -1.0
+    filament_mask_ignore: bool = False
 
     @property
     def y_range(self) -> float:
@@ -121,6 +123,7 @@ def make_parameters(values: dict[str, Any]) -> ClassifyParameters:
         raise input_error(error, ClassifyParameters, OptionNames()) from None
     _check_search(parameters)
     _check_filter(parameters)
+    _check_filament(parameters)
     if parameters.vpp and parameters.ctf == "flip":
         raise InputError("give one of --CTF, --VPP")
     if parameters.classes is not None and parameters.img_per_grp not in (None, -1):
@@ -148,6 +151,16 @@ def _check_search(p: ClassifyParameters) -> None:
         raise InputError(f"ir = {p.ir}: expected 1 <= ir < target_radius = {p.target_radius}")
     if p.dst and (p.dst < 0 or abs(360 / p.dst - round(360 / p.dst)) > 1e-9):
         raise InputError(f"dst = {p.dst:g}: expected 0 or a divisor of 360")
+
+
+def _check_filament(p: ClassifyParameters) -> None:
+    if p.filament_width != -1 and not 2 <= p.filament_width <= 2 * p.radius:
+        raise InputError(
+            f"filament_width = {p.filament_width:g}: expected 2..{2 * p.radius:g} (2 radius, radius = "
+            f"{p.radius:g}), or -1 for particles"
+        )
+    if p.filament_mask_ignore and p.filament_width == -1:
+        raise InputError("filament_mask_ignore needs --filament_width")
 
 
 def _check_filter(p: ClassifyParameters) -> None:

@@ -257,7 +257,9 @@ def take_poses(
     angle, score = refine_angles(spectra, angle, model.table.step)
     centre = poses.centre
     if len(offsets) > 1:
-        centre = moved_centres(centre, origins, offsets[offset], angle, mirror, farthest=farthest)
+        centre = moved_centres(
+            centre, origins, offsets[offset], angle, mirror, farthest=model.reach(farthest)
+        )
     return Poses(poses.label, angle, mirror, centre, score)
 
 
