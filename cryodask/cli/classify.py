@@ -31,6 +31,7 @@ ISAC: tuple[tuple[str, Any, str], ...] = (
     ("target_nx", int, "Box after resampling, pixels; default 76."),
     ("ir", int, "Innermost ring; default 1."),
     ("rs", int, "Ring step; default 1."),
+    ("iter_reali", int, "References are means of stable members after so many stages; default 0, never."),
     ("maxit", int, "Iterations of a restart of the stability test; default 10."),
     ("dst", float, "Every 4th iteration of a restart only multiples of this angle; 0 off."),
     ("FL", float, "Lowest low-pass of --filter tanh, cycles per pixel; default 0.2."),
@@ -54,6 +55,7 @@ CHOICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("search", ("fast", "exact"), "48 angles and the strong profiles, or 256 and all; default fast."),
     ("filter", ("wiener", "tanh"), "Filter of the references; default wiener."),
     ("whiten-noise", ("yes", "no"), "Divide by the noise spectrum; default yes."),
+    ("compat", ("isac2",), "Defaults and rules of ISAC2."),
     ("averages", ("full", "working", "none"), "Averages that are written; default full."),
 )
 FLAGS = (
@@ -64,13 +66,7 @@ FLAGS = (
     ("filament_mask_ignore", "Leave what lies beside filaments as it is."),
     ("isac_files", "Write averages and lists under ISAC's names too."),
 )
-# What ISAC has and cryodask does not: named, so that nobody takes silence for consent.
-ABSENT = {
-    "compat": "ISAC2's own procedure",
-}
-FIXED = {
-    "iter_reali": "0: stability is tested once, on the chosen run",
-}
+# Options of other versions of ISAC.
 WITHOUT_EFFECT = ("gpu_class_limit", "restart_section")
 FLAGS_WITHOUT_EFFECT = ("new", "use_latest_master_directory")
 
@@ -81,17 +77,6 @@ LEAST_BYTES = 2**20  # below it a number is no size of memory
 def _spellings(name: str) -> list[str]:
     """Return an option's spelling with underscores and the one with hyphens."""
     return list(dict.fromkeys([f"--{name.replace('-', '_')}", f"--{name.replace('_', '-')}"]))
-
-
-def _refuse(context: click.Context, option: click.Parameter, value: Any) -> None:
-    if value not in (None, False) and option.name is not None:
-        name = next(n for n in ABSENT if n.replace("-", "_").lower() == option.name.lower())
-        raise click.UsageError(f"--{name}: {ABSENT[name]} is not in this release")
-
-
-def _only_zero(context: click.Context, option: click.Parameter, value: float | None) -> None:
-    if value not in (None, 0) and option.name is not None:
-        raise click.UsageError(f"{option.name} = {value}: this release takes {FIXED[option.name]}")
 
 
 def _no_effect(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -141,11 +126,6 @@ def parameter_options(command: F) -> F:
     for name, text in FLAGS:
         options.append(click.option(*_spellings(name), name, is_flag=True, default=None, help=text))
     hidden: dict[str, Any] = {"hidden": True, "expose_value": False}
-    for name in ABSENT:
-        key = name.replace("-", "_").lower()
-        options.append(click.option(*_spellings(name), key, callback=_refuse, **hidden))
-    for name in FIXED:
-        options.append(click.option(*_spellings(name), name, type=float, callback=_only_zero, **hidden))
     for name in WITHOUT_EFFECT:
         options.append(click.option(*_spellings(name), name, callback=_no_effect, **hidden))
     for name in FLAGS_WITHOUT_EFFECT:

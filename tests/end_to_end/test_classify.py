@@ -397,9 +397,9 @@ def bad_inputs() -> Iterator[tuple[list[str], str]]:
     yield ["--radius", "28", "--restart", "5"], "nothing to resume there"
     yield ["--radius", "28", "--memory", "1MB"], "raise --memory"
     yield ["--radius", "28", "--VPP", "--CTF"], "give one of --CTF, --VPP"
-    yield ["--radius", "28", "--filament_width", "20"], "--filament_width: helical segments is not"
     yield ["--radius", "28", "--center_method", "8"], "center_method = 8: expected -1 <= center_method <= 7"
-    yield ["--radius", "28", "--iter_reali", "1"], "iter_reali = 1.0: this release takes 0"
+    yield ["--radius", "28", "--iter_reali", "-1"], "iter_reali = -1: expected"
+    yield ["--radius", "28", "--compat", "isac3"], "isac2"
     yield ["--radius", "28", "--device", "cuda"], "no CUDA device found"
     yield ["--radius", "28", "--gpu_memory_use", "1.5"], "gpu_memory_use = 1.5: expected 0 < x <= 1, or bytes"
     yield ["--radius", "0"], "radius = 0: expected 1 < radius <= 31 (box 64)"
@@ -432,7 +432,14 @@ def test_ctf_needs_defocus_and_images_must_be_numbers(small: Small, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "options", [{"vpp": True}, {"search": "exact", "splits": 0}, {"filter": "tanh"}, {"whiten_noise": False}]
+    "options",
+    [
+        {"vpp": True},
+        {"search": "exact", "splits": 0},
+        {"filter": "tanh"},
+        {"whiten_noise": False},
+        {"iter_reali": 1},
+    ],
 )
 def test_other_ways_find_the_views_too(small: Small, options: dict[str, Any]) -> None:
     with pytest.warns(UserWarning, match="not tested"):
@@ -441,6 +448,20 @@ def test_other_ways_find_the_views_too(small: Small, options: dict[str, Any]) ->
     figures = summary(truth, ds["class_id"].values)
     assert figures["ari_accounted"] > 0.9
     assert figures["accounted"] > 0.8
+
+
+def test_isac2_classifies_as_it_did(small: Small) -> None:
+    """Strictly equal classes accepted by stability alone; other options keep the user's value."""
+    options = {k: v for k, v in OPTIONS.items() if k not in ("runs", "splits", "passes")}
+    with pytest.warns(UserWarning, match="not tested"):
+        ds = cryodask.classify(small.star, **options, compat="isac2", maxit=10, init_iter=4)
+    settings = json.loads(ds.attrs["parameters"])
+    assert (settings["maxit"], settings["filter"], settings["iter_reali"]) == (10, "tanh", 1)
+    assert np.isnan(ds["agreement"]).all() and set(np.unique(ds["reason"])) <= {0, 2, 5}
+    sizes = np.bincount(ds["run_class"].values[0])
+    assert (sizes == 50).all()
+    truth = Truth(small.work.rotations[:, 2], small.work.view, small.work.noise)
+    assert summary(truth, ds["class_id"].values)["ari_accounted"] > 0.6
 
 
 def test_parts_of_a_stack_add_up(small: Small, tmp_path: Path, capsys: Any) -> None:

@@ -63,9 +63,22 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> Segments:
     return Segments(folder / "s.star", kind, axis, angle, across)
 
 
-FLAGS = (
-    "--radius 26 --target_radius 26 --target_nx 64 --img_per_grp 60 --runs 2 --splits 0 --passes 6".split()
-)
+FLAGS = [
+    "--radius",
+    "26",
+    "--target_radius",
+    "26",
+    "--target_nx",
+    "64",
+    "--img_per_grp",
+    "60",
+    "--runs",
+    "2",
+    "--splits",
+    "0",
+    "--passes",
+    "6",
+]
 
 
 @pytest.mark.parametrize("more", [["--skip_prealignment"], ["--filament_mask_ignore"]])

@@ -10,6 +10,21 @@ from cryodask.errors import InputError
 from cryodask.jobs.classify.acceptance import Rule
 from cryodask.jobs.messages import Source, input_error
 
+# What --compat isac2 takes where the user says nothing else.
+ISAC2: dict[str, Any] = {
+    "filter": "tanh",
+    "capacity_slack": 0.0,
+    "whiten_noise": False,
+    "search": "exact",
+    "runs": 1,
+    "validate_by": "stability",
+    "junk_rate": 0.0,
+    "margin": "none",
+    "splits": 0,
+    "passes": 6,
+    "iter_reali": 1,
+    "maxit": 30,
+}
 LEAST_SHARE = 0.6  # of the images of a class: the default of its least size
 Positive = Annotated[float, Field(gt=0)]
 
@@ -63,6 +78,8 @@ class ClassifyParameters(BaseModel):
     passes: Annotated[int, Field(ge=2, le=200)] = 12
     splits: Annotated[int, Field(ge=0, le=200)] = 20
     averages: Literal["full", "working", "none"] = "full"
+    iter_reali: Annotated[int, Field(ge=0)] = 0
+    compat: Literal["isac2"] | None = None
     isac_files: bool = False
     filament_width: float = -1.0
     filament_mask_ignore: bool = False
@@ -117,6 +134,8 @@ def make_parameters(values: dict[str, Any]) -> ClassifyParameters:
         A value of the wrong type or out of its range, or values that do not fit together.
     """
     given = {key: value for key, value in values.items() if value is not None}
+    if given.get("compat") == "isac2":
+        given = ISAC2 | given
     try:
         parameters = ClassifyParameters(**given)
     except ValidationError as error:

@@ -170,6 +170,14 @@ def levelled(images: np.ndarray, shape: WorkingShape) -> tuple[np.ndarray, np.nd
     return np.where(covered, images - level[:, None, None], 0).astype(np.float32), deviation
 
 
+def levelled_inside(images: np.ndarray, shape: WorkingShape) -> tuple[np.ndarray, np.ndarray]:
+    """Return images less their mean within the particle, and their standard deviation (n,) there."""
+    inside = images[:, _distance(shape.working_box) <= shape.working_radius].astype(np.float64)
+    level, deviation = inside.mean(axis=1), inside.std(axis=1)
+    covered = np.outer(shape.covered, shape.covered)
+    return np.where(covered, images - level[:, None, None], 0).astype(np.float32), deviation
+
+
 def coloured(noise: np.ndarray, power: np.ndarray) -> np.ndarray:
     """Return white noise images with the given radial power (shells,)."""
     transfer = np.sqrt(power)[half_shells(noise.shape[1])].astype(np.float32)

@@ -155,11 +155,17 @@ def prepare(
         totals, contrast = totals + sums, contrast + inside
     power = totals[:, 1:] / np.maximum(totals[:, :1], 1)
     whitening = power if parameters.whiten_noise else None
+    by_image = parameters.compat is not None
     masked = raw.axis is not None and not raw.keep_sides
-    finish = [(particles, k, raw.shape, raw.group[span], whitening, masked) for k, span in enumerate(spans)]
+    finish = [
+        (particles, k, raw.shape, raw.group[span], whitening, masked, by_image)
+        for k, span in enumerate(spans)
+    ]
     deviation = np.concatenate(rounds.map(_whiten_chunk, finish))
-    usable = _scale_particles(particles, raw.group, deviation, tell)
-    decoys = _make_decoys(particles, raw, None if parameters.whiten_noise else power, parameters.seed)
+    usable = _scale_particles(particles, raw.group, deviation, tell, by_image)
+    decoys = _make_decoys(
+        particles, raw, None if parameters.whiten_noise else power, parameters.seed, by_image
+    )
     return Prepared(particles, decoys, usable, contrast / particles.count)
 
 
@@ -212,6 +218,7 @@ def _whiten_chunk(
     group: np.ndarray,
     power: np.ndarray | None,
     masked: bool,
+    by_image: bool,
 ) -> np.ndarray:
     """Write a chunk of working images; return the standard deviation of the noise of each."""
     record = images.path(chunk, "_deviation")
@@ -220,7 +227,8 @@ def _whiten_chunk(
         if power is not None:
             for number in np.unique(group):
                 values[group == number] = preparation.whitened(values[group == number], power[number])
-        values, deviation = preparation.levelled(values, shape)
+        level = preparation.levelled_inside if by_image else preparation.levelled
+        values, deviation = level(values, shape)
         images.write(chunk, np.where(shape.rectangle, values, 0) if masked else values)
         images.write(chunk, deviation, "_deviation")
     images.path(chunk, "_resampled").unlink(missing_ok=True)
@@ -228,7 +236,7 @@ def _whiten_chunk(
 
 
 def _scale_particles(
-    images: Images, group: np.ndarray, deviation: np.ndarray, tell: Callable[[str], None]
+    images: Images, group: np.ndarray, deviation: np.ndarray, tell: Callable[[str], None], by_image: bool
 ) -> np.ndarray:
     """Write the factor to unit noise of each group, and return which images have ordinary noise."""
     scale, usable = np.ones(len(group), np.float32), np.ones(len(group), bool)
@@ -239,6 +247,8 @@ def _scale_particles(
             raise InputError("images: all are constant around the particle, expected noise there")
         usable[own] = (deviation[own] > median / DEVIANT) & (deviation[own] < median * DEVIANT)
         scale[own] = 1 / np.sqrt(np.square(deviation[own & usable]).mean())
+    if by_image:
+        scale = (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32)
     if not usable.all():
         rows = np.flatnonzero(~usable) + 1
         tell(
@@ -249,7 +259,9 @@ def _scale_particles(
     return usable
 
 
-def _make_decoys(particles: Images, raw: RawStack, power: np.ndarray | None, seed: int) -> Images:
+def _make_decoys(
+    particles: Images, raw: RawStack, power: np.ndarray | None, seed: int, by_image: bool
+) -> Images:
     """Write images of noise alone that went through what particles went through."""
     count = max(LEAST_DECOYS, min(particles.count, MOST_DECOYS))
     decoys = replace(particles, name="decoys", count=count)
@@ -259,10 +271,13 @@ def _make_decoys(particles: Images, raw: RawStack, power: np.ndarray | None, see
         noise = np.stack(
             [preparation.coloured(n[None], power[g])[0] for n, g in zip(noise, group, strict=True)]
         )
-    noise, deviation = preparation.levelled(noise, raw.shape)
+    level = preparation.levelled_inside if by_image else preparation.levelled
+    noise, deviation = level(noise, raw.shape)
     scale = np.ones(count, np.float32)
     for number in np.unique(group):
         scale[group == number] = 1 / np.sqrt(np.square(deviation[group == number]).mean())
+    if by_image:
+        scale = (1 / deviation).astype(np.float32)
     if raw.axis is not None and not raw.keep_sides:
         noise = np.where(raw.shape.rectangle, noise, 0)
     for k in range(decoys.chunks):
