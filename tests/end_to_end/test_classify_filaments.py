@@ -63,22 +63,8 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> Segments:
     return Segments(folder / "s.star", kind, axis, angle, across)
 
 
-FLAGS = [
-    "--radius",
-    "26",
-    "--target_radius",
-    "26",
-    "--target_nx",
-    "64",
-    "--img_per_grp",
-    "60",
-    "--runs",
-    "2",
-    "--splits",
-    "0",
-    "--passes",
-    "6",
-]
+OPTIONS = {"radius": 26, "target_radius": 26, "target_nx": 64, "img_per_grp": 60, "runs": 2, "passes": 6}
+FLAGS = ["--splits", "0", *(word for key, value in OPTIONS.items() for word in (f"--{key}", str(value)))]
 
 
 @pytest.mark.parametrize("more", [["--skip_prealignment"], ["--filament_mask_ignore"]])

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import yaml
 
 from cryodask import __version__
 from cryodask.arrays.npy import load_npz
-from cryodask.errors import InputError
+from cryodask.errors import InputError, ResourceError
 from cryodask.io.image_stacks import ImagePlaces, write_stack
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
@@ -43,6 +44,7 @@ from cryodask.jobs.classify.shards import Images, chunk_length
 from cryodask.kernels.class_sums import turned_back
 from cryodask.kernels.polar_correlation_arrays import SHARE
 from cryodask.search.rounds import Rounds, open_rounds
+from cryodask.search.store import is_disk_full
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -191,7 +193,11 @@ def run_classification(
         What is finished stays and can be resumed.
     """
     begun = time.monotonic(), time.process_time()
-    with open_rounds(client) as rounds, job.folder.open(job.stack, job.parameters, job.chunk):
+    with (
+        open_rounds(client) as rounds,
+        _resumable(job.folder.path),
+        job.folder.open(job.stack, job.parameters, job.chunk),
+    ):
         prepared, raw = _prepare(job, rounds, tell, device, device_memory)
         centres = _centres(job, prepared, rounds, tell, listen)
         write_model(prepared, centres, job.parameters, rounds)
@@ -214,6 +220,22 @@ def run_classification(
         listen({"event": "averages", "classes": len(found.classes)})
         pictures = _pictures(job, search, found, raw, rounds)
         return _write(job, found, pictures, outcomes, begun, tell)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say of a full disk what is kept and how to go on."""
+    try:
+        yield
+    except ResourceError:
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        named = error.filename if isinstance(error, OSError) and error.filename else folder
+        raise ResourceError(
+            f"{named}: No space left on device; what is finished is kept: free some, then --resume"
+        ) from error
 
 
 def _prepare(
