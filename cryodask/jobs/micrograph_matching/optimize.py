@@ -1,27 +1,41 @@
 """The voxel size of a template, found by the z-scores of known particles (Leopard-EM's optimize_template)."""
 
+import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.fft
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.io.files import require_exists
+from cryodask.io.map_files import map_shape
 from cryodask.jobs.execution import execute
 from cryodask.jobs.micrograph_matching.optimize_config import (
     NO_DETECTOR,
     OptimizeConfig,
     SimulatorConfig,
 )
+from cryodask.jobs.micrograph_matching.pose_constants import write_array
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings
-from cryodask.jobs.micrograph_matching.pose_run import Arrays, PoseRun, open_store, plan_chunks
-from cryodask.jobs.micrograph_matching.refine import check_box, particle_settings
+from cryodask.jobs.micrograph_matching.pose_run import (
+    Arrays,
+    PoseRun,
+    check_outputs,
+    open_store,
+    plan_chunks,
+    run_marks,
+    unfinished,
+)
+from cryodask.jobs.micrograph_matching.refine import check_box, particle_files, particle_settings
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses, check_files, read_start_poses
 from cryodask.jobs.micrograph_matching.template import randomized_phases
 from cryodask.jobs.micrograph_matching.template_input import (
@@ -30,58 +44,39 @@ from cryodask.jobs.micrograph_matching.template_input import (
     read_template,
     require_scale,
 )
+from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, Optimum, optimum
 from cryodask.kernels.slices import template_spectrum
 from cryodask.optics.dose import DoseFilter
 from cryodask.optics.frequency import half_frequencies
+from cryodask.picking.thresholds import false_positive_threshold
+from cryodask.search.store import check_same_run, write_json
 
 if TYPE_CHECKING:
     from distributed import Client
 
-MIN_SNR = 8.0
-SAME_SIZE = 1e-9  # angstrom
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """What the search found.
-
-    Attributes
-    ----------
-    table
-        pixel_size (angstrom), score (mean z), particles, stage; in the order they were tried.
-    pixel_size, uncertainty
-        Vertex of the parabola around the best value and its standard error, angstrom; NaN where the best is
-        the end of its range.
-    """
-
-    table: pd.DataFrame
-    pixel_size: float
-    uncertainty: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which particles count: those of z at least `min_snr`, or the `best_n`."""
-
-    min_snr: float = MIN_SNR
-    best_n: int | None = None
-
-    def score(self, z: np.ndarray) -> tuple[float, int]:
-        """Return the mean z of the particles that count, and their number; NaN where there is none."""
-        z = z[np.isfinite(z)]
-        chosen = np.sort(z)[::-1][: self.best_n] if self.best_n else z[z >= self.min_snr]
-        return (float(chosen.mean()), len(chosen)) if len(chosen) else (math.nan, 0)
-
 
 @dataclass(frozen=True, eq=False)
 class Optimization:
-    """A checked configuration, ready to score voxel sizes."""
+    """A checked configuration, ready to score voxel sizes.
+
+    `folder` keeps what is scored, so that a search that was interrupted goes on from there.
+    """
 
     config: OptimizeConfig
     start: StartPoses
     template: TemplateInput
     settings: PoseSettings
     memory: float
+    known_z: np.ndarray
+    noise_limits: np.ndarray
+    folder: Path | None = None
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What must be the same when an unfinished search is resumed."""
+        stack, config = self.config.particle_stack, self.config
+        template = config.template_volume_path or (config.simulator.pdb_filepath if config.simulator else "")
+        return run_marks(config, particle_files(template, stack.df_path, self.start))
 
     @property
     def coarse(self) -> np.ndarray:
@@ -94,29 +89,31 @@ class Optimization:
 
     def scores(self, values: np.ndarray, client: "Client | None") -> np.ndarray:
         """Return the z-scores of all particles at some voxel sizes, (V, P)."""
-        scratch = tempfile.TemporaryDirectory(prefix="cryodask-")
-        found: dict[int, np.ndarray] = {}
-        with scratch as folder:
-            runs = [self._run(Path(folder), i, group, found) for i, group in enumerate(self._groups(values))]
+        with (
+            nullcontext(self.folder)
+            if self.folder
+            else tempfile.TemporaryDirectory(prefix="cryodask-") as name
+        ):
+            groups = {Path(name) / _file_of(group): group for group in self._groups(values)}
+            runs = [self._run(file, group) for file, group in groups.items() if not file.exists()]
             execute(runs, client=client)
-        return np.concatenate([found[i] for i in range(len(runs))])
+            return np.concatenate([load_npy(file) for file in groups])
 
     def _groups(self, values: np.ndarray) -> list[np.ndarray]:
         """Return values that share one template: all of them where it is scaled instead of simulated."""
         return [values] if self.config.simulator is None else list(values[:, None])
 
-    def _run(self, folder: Path, number: int, values: np.ndarray, found: dict[int, np.ndarray]) -> PoseRun:
+    def _run(self, final: Path, values: np.ndarray) -> PoseRun:
         count = len(self.start)
         rows = np.tile(np.arange(count), len(values))
         start = self.start.taken(rows)
         # a template of other voxels shows its particle larger or smaller by as much on the same pixels
         scale = self.template.voxel_size / np.repeat(values, count) if self.config.simulator is None else 1.0
         start = replace(start, voxel_sizes=start.pixel_sizes * scale)
-        final = folder / f"{number}.csv"
-        store, _ = open_store(final, {}, resume=False)
+        store, plan = open_store(final, {}, resume=True)
 
         def write(arrays: Arrays) -> list[str]:
-            found[number] = arrays["z"].reshape(len(values), count)
+            write_array(final, arrays["z"].reshape(len(values), count))
             return []
 
         return PoseRun(
@@ -124,7 +121,7 @@ class Optimization:
             final=final,
             store=store,
             problem=PoseProblem(str(store.constants), self.settings, 1),
-            plan=plan_chunks(len(rows), self.settings, 1, self.memory),
+            plan=plan or plan_chunks(len(rows), self.settings, 1, self.memory),
             marks={},
             make_constants=lambda: (start, self._spectrum(float(values[0])), np.eye(3)[None]),
             write=write,
@@ -168,7 +165,8 @@ def open_optimization(
         particle_settings(config, stack, device),
         filter_from="micrograph" if config.apply_global_filtering else "box",
     )
-    found = Optimization(config, start, template, settings, memory)
+    limits, known = _noise_limits(table, start), _known_z(table)
+    found = Optimization(config, start, template, settings, memory, known, limits)
     ends = [found.coarse.min() + found.fine(0.0).min(), found.coarse.max() + found.fine(0.0).max()]
     if min(ends) <= 0:
         raise InputError(f"pixel_size_coarse_search: voxel sizes from {min(ends):g}, expected more than 0")
@@ -182,6 +180,7 @@ def optimize(
     choice: Choice | None = None,
     consecutive_threshold: int | None = None,
     client: "Client | None" = None,
+    tell: Callable[[str], None] = lambda notice: None,
 ) -> Optimum:
     """Score the coarse and then the fine list of voxel sizes.
 
@@ -190,11 +189,13 @@ def optimize(
     work
         From `open_optimization`.
     choice
-        Which particles count; those of z >= 8 by default.
+        Which particles count; those of z >= 8 by default, at the template's own voxel size.
     consecutive_threshold
         Stop a list after so many falling scores in a row; None scores all of it.
     client
         Dask client; the active one, else threads of this process, by default.
+    tell
+        Called with what a user should know.
 
     Returns
     -------
@@ -206,8 +207,8 @@ def optimize(
         No particle reaches `min_snr` at any voxel size.
     """
     choice = choice or Choice()
-    rows: list[dict[str, float | int | str]] = []
-    highest = -math.inf
+    counted = _counted(work, choice, client, tell)
+    scored: list[tuple[float, str, np.ndarray]] = []
     best = work.template.voxel_size
     stages = (("coarse", work.config.pixel_size_coarse_search), ("fine", work.config.pixel_size_fine_search))
     for stage, block in stages:
@@ -216,54 +217,44 @@ def optimize(
         values = work.coarse if stage == "coarse" else work.fine(best)
         tried: list[float] = []
         for some in _portions(values, consecutive_threshold):
-            z = work.scores(some, client)
-            highest = max(highest, float(np.nanmax(z, initial=-math.inf)))
-            for value, line in zip(some.tolist(), z, strict=True):
-                score, count = choice.score(line)
-                rows.append({"pixel_size": value, "score": score, "particles": count, "stage": stage})
-                tried.append(score)
+            z = work.scores(some, client)[:, counted]
+            scored += [(value, stage, line) for value, line in zip(some.tolist(), z, strict=True)]
+            tried += z.mean(axis=1).tolist()
             if consecutive_threshold and _falls(tried, consecutive_threshold):
                 break
-        if np.isfinite(tried).any():
-            best = float(values[int(np.nanargmax(tried))])
-    table = pd.DataFrame(rows, columns=["pixel_size", "score", "particles", "stage"])
-    if not (table["particles"] > 0).any():
-        raise InputError(f"no particle reaches min_snr = {choice.min_snr:g}, the highest z is {highest:.3f}")
-    return Optimum(table, *parabola_optimum(table))
+        best = float(values[int(np.argmax(tried))])
+    return optimum(scored)
 
 
-def parabola_optimum(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the voxel size of best score and its standard error, by a parabola around the best value.
+def _counted(
+    work: Optimization, choice: Choice, client: "Client | None", tell: Callable[[str], None]
+) -> np.ndarray:
+    """Return which particles count, the same at every voxel size: those that do at the template's own.
 
-    It is fitted to all scores between the values of the first list on either side: those of the second list
-    alone lie so close that noise would bend it. The z-score of a particle has unit noise, and N particles of
-    mean z the log-likelihood N z^2/2, so that the error is 1/sqrt(N z |z''|).
-
-    Parameters
-    ----------
-    table
-        pixel_size, score, particles, stage.
+    A set that changed with the voxel size would drop particles as their z falls, which lifts the mean, and
+    take in peaks of noise wherever they happen to rise. For the same reason it is the lower of two z that
+    counts, that of the table and that found here: noise is rarely high in both.
     """
-    known = table[np.isfinite(table["score"])]
-    if known.empty:
-        return math.nan, math.nan
-    best = known.loc[known["score"].idxmax()]
-    centre, coarse = (
-        float(best["pixel_size"]),
-        table.loc[table["stage"] == table["stage"].iloc[0], "pixel_size"],
-    )
-    below, above = coarse[coarse < centre - SAME_SIZE], coarse[coarse > centre + SAME_SIZE]
-    if below.empty or above.empty:
-        return centre, math.nan
-    low, high = float(below.max()), float(above.min())
-    near = known[known["pixel_size"].between(low - SAME_SIZE, high + SAME_SIZE)]
-    if near["pixel_size"].nunique() < 3:
-        return centre, math.nan
-    a, b, _ = np.polyfit(near["pixel_size"] - centre, near["score"], 2)
-    if not a < 0:
-        return centre, math.nan
-    vertex = min(max(centre - b / (2 * a), low), high)
-    return float(vertex), 1.0 / math.sqrt(int(best["particles"]) * float(best["score"]) * 2 * abs(a))
+    z = np.minimum(work.scores(np.array([work.template.voxel_size]), client)[0], work.known_z)
+    counted = choice.counted(z)
+    if not counted.any():
+        z = np.fmax.reduce(work.scores(work.coarse, client))
+        counted = choice.counted(z)
+        if not counted.any():
+            highest = float(np.nanmax(z, initial=-math.inf))
+            raise InputError(
+                f"no particle reaches min_snr = {choice.min_snr:g}, the highest z is {highest:.3f}"
+            )
+        tell("no particle reaches min_snr at the given voxel size; counted are those that do at another")
+    doubtful = int((z[counted] < work.noise_limits[counted]).sum())
+    if doubtful:
+        highest = work.noise_limits[counted].max()
+        tell(
+            f"{doubtful} of {counted.sum()} counted particles have z below {highest:.2f}, which noise alone "
+            "reaches once a micrograph; peaks of noise have no voxel size and draw the optimum aside: raise "
+            "--min-snr or lower --best-n"
+        )
+    return counted
 
 
 def simulated_template(config: OptimizeConfig, voxel_size: float) -> np.ndarray:
@@ -324,12 +315,72 @@ def _template(config: OptimizeConfig, pixel_size: float) -> TemplateInput:
         return open_template(path, pixel_size, config.cryodask.template_pixel_size)
 
 
+def _known_z(table: pd.DataFrame) -> np.ndarray:
+    """Return the z-scores of a table, refined where they are; infinite where there is none."""
+    name = next((name for name in ("refined_scaled_mip", "scaled_mip") if name in table), None)
+    if name is None:
+        return np.full(len(table), np.inf)
+    return pd.to_numeric(table[name], errors="coerce").fillna(np.inf).to_numpy(float)
+
+
+def _noise_limits(table: pd.DataFrame, start: StartPoses) -> np.ndarray:
+    """Return the z that noise is expected to reach once in each particle's micrograph; 0 where unknown."""
+    if "total_correlations" not in table:
+        return np.zeros(len(table))
+    searched = pd.to_numeric(table["total_correlations"], errors="coerce").fillna(0.0).to_numpy(float)
+    positions = np.array([math.prod(map_shape(path, "map")) for path in start.mean_maps], float)
+    scores = searched * positions[start.mean_map]
+    return np.array([false_positive_threshold(1.0, m) if m > 2 else 0.0 for m in scores.tolist()])
+
+
 def _check_detector(config: OptimizeConfig, settings: SimulatorConfig) -> None:
     """Refuse what only another engine can do."""
     for name, value in (("apply_dqe", settings.apply_dqe), ("mtf_reference", settings.mtf_reference)):
         if value:
             key = f"simulator.simulator_config.{name}"
             raise config.source.wrong(key, value, f"not supported here, {NO_DETECTOR}")
+
+
+@contextmanager
+def kept_scores(
+    work: Optimization, output: Path, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Optimization]:
+    """Yield a search that keeps its scores beside its result until it is finished.
+
+    Parameters
+    ----------
+    work
+        From `open_optimization`.
+    output
+        The table to be written.
+    resume, overwrite
+        An unfinished search is continued, or makes way.
+
+    Raises
+    ------
+    InputError
+        The result or an unfinished search is there; a changed configuration or input.
+    """
+    check_outputs([output], work.start, work.settings, resume=resume, overwrite=overwrite)
+    folder = unfinished(output)
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    marks = folder / "marks.json"
+    if marks.exists():
+        check_same_run(json.loads(marks.read_text()), work.marks)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(marks, work.marks)
+    try:
+        yield replace(work, folder=folder)
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _file_of(values: np.ndarray) -> str:
+    """Return the name of the file that keeps the scores of some voxel sizes."""
+    return f"sizes_{values[0]:.9g}_{values[-1]:.9g}_{len(values)}.npy"
 
 
 def _portions(values: np.ndarray, threshold: int | None) -> Iterator[np.ndarray]:
