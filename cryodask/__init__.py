@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cryodask.io.volume import open_volume
     from cryodask.jobs.classify.api import classify, select
     from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.make_templates import make_templates
     from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
@@ -38,6 +39,7 @@ _PUBLIC = {
     "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
+    "make_templates": ("cryodask.jobs.likelihood.make_templates", "make_templates"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
@@ -62,6 +64,7 @@ __all__ = [
     "constrained_search",
     "generate_angles",
     "likelihood",
+    "make_templates",
     "match_micrograph",
     "match_spectra",
     "match_tomogram",

@@ -21,6 +21,7 @@ from cryodask.jobs.execution import execute, iso_time
 from cryodask.jobs.input_files import describe_files, file_identity
 from cryodask.jobs.likelihood.files import write_files
 from cryodask.jobs.likelihood.images import load_images, settle_images
+from cryodask.jobs.likelihood.make_templates import nested_settings
 from cryodask.jobs.likelihood.parameters import LikelihoodParameters
 from cryodask.jobs.likelihood.planning import (
     LikelihoodInputs,
@@ -94,7 +95,7 @@ def likelihood(
     if isinstance(images, LikelihoodParameters):
         parameters = images
     else:
-        content = _nested(settings)
+        content = nested_settings(settings)
         content["structures"] = structures
         block = content.setdefault("image_options", {})
         if isinstance(images, str | Path):
@@ -121,24 +122,6 @@ def likelihood(
     dataset.attrs = attributes(inputs, problem, plan)
     dataset.encoding[PLAN] = LazyLikelihood(inputs, float(parse_memory(memory)))
     return dataset
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Put keys of blocks into their blocks."""
-    content: dict[str, Any] = {}
-    fields = LikelihoodParameters.model_fields
-    blocks = {
-        name: set(getattr(field.annotation, "model_fields", {}))
-        for name, field in fields.items()
-        if name in ("grid", "atoms", "likelihood", "image_options")
-    }
-    for key, value in settings.items():
-        home = next((name for name, keys in blocks.items() if key in keys and key not in fields), None)
-        if home is None:
-            content[key] = dict(value) if isinstance(value, Mapping) else value
-        else:
-            content.setdefault(home, {})[key] = value
-    return content
 
 
 def load_inputs(parameters: LikelihoodParameters, stack: ParticleStack | None = None) -> LikelihoodInputs:

@@ -54,8 +54,9 @@ class StructureSettings(Block):
 
     name: str | None = None
     path: str
-    kind: Literal["map", "atoms", "text"] | None = None
+    kind: Literal["map", "atoms", "text", "templates"] | None = None
     models: Literal["first", "all"] | str = "first"
+    i_template: Literal["all"] | int | tuple[int, ...] = "all"
     select: str | None = None
     voxel_size: Annotated[float, Field(gt=0)] | None = None
     symmetry: str = "C1"

@@ -161,7 +161,7 @@ def problem_pose(
     views = problem.views[structure]
     arguments = views.azimuth[view], views.polar[view], rotation, moved
     if problem.maker.axes == "cryolike":
-        is_map = not hasattr(problem.structures[structure].model, "positions")
+        is_map = problem.structures[structure].model.is_map
         pose = relion_pose_of_cryolike(*arguments, is_map=is_map).T
     else:
         pose = relion_pose(*arguments).T

@@ -12,7 +12,8 @@ from cryodask.geometry.polar import PolarGrid
 from cryodask.geometry.symmetry import axial_order, symmetry_group
 from cryodask.geometry.views import Views, healpix_views, ring_views
 from cryodask.jobs.likelihood.parameters import Atoms, Grid, Healpix, Step
-from cryodask.jobs.likelihood.structures import AtomModel, MapModel, Structure
+from cryodask.jobs.likelihood.ready_templates import ReadyTemplates
+from cryodask.jobs.likelihood.structures import AtomModel, FunctionModel, MapModel, Structure, check_fits
 from cryodask.kernels.polar_transform import slices_of_atoms, slices_of_map
 
 LEAST_SYMMETRY = 0.8
@@ -43,7 +44,7 @@ class TemplateMaker:
     axes: str
     dtype: str
 
-    def slices(self, model: AtomModel | MapModel, axes: np.ndarray) -> np.ndarray:
+    def slices(self, model: AtomModel | MapModel | FunctionModel, axes: np.ndarray) -> np.ndarray:
         """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come."""
         half = self.grid.rotations // 2
         kx, ky = self.grid.kx[:, :half], self.grid.ky[:, :half]
@@ -53,6 +54,15 @@ class TemplateMaker:
             volume = model.volume.T if self.axes == "cryolike" else model.volume
             result = slices_of_map(volume, model.voxel_size * scale, axes, kx, ky, dtype)
             origin, is_offset = np.pi / len(volume) * model.volume.sum(), self.atoms.template_offset != "none"
+        elif isinstance(model, FunctionModel):
+            points = axes[:, 0, None, None, :] * kx[..., None] + axes[:, 1, None, None, :] * ky[..., None]
+            result = np.asarray(model.transform(points * scale)).astype(dtype)
+            if result.shape != points.shape[:-1]:
+                raise InputError(
+                    f"a structure's function gave shape {result.shape} at {points.shape[:-1]} frequencies"
+                )
+            origin = np.asarray(model.transform(np.zeros((1, 3)))).real.sum()
+            is_offset = self.atoms.template_offset != "none"
         else:
             factors = self._factors(model, self.grid.radii)
             result = slices_of_atoms(model.positions * scale, factors, axes, kx, ky, dtype)
@@ -73,6 +83,8 @@ class TemplateMaker:
         InputError
             A structure without contrast within the resolution.
         """
+        if isinstance(structure.model, ReadyTemplates):
+            return structure.model.read(np.dtype(self.dtype))
         weights = 2 * self.grid.weights[:, None]
         parts = []
         for first in range(0, len(views), batch):
@@ -104,6 +116,22 @@ class TemplateMaker:
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
+def structure_views(maker: TemplateMaker, structure: Structure, grid: Grid, pixel_size: float) -> Views:
+    """Return the views of a structure: those that a configuration asks for, or of its ready templates.
+
+    Raises
+    ------
+    InputError
+        Atoms outside the box; a structure without its symmetry; ready templates of other grids.
+    """
+    if isinstance(structure.model, ReadyTemplates):
+        structure.model.check_fits(maker.grid, pixel_size, maker.axes)
+        return structure.model.views
+    check_fits(structure, maker.box_length)
+    check_symmetry(maker, structure)
+    return make_views(grid, maker.grid.resolution_factor, structure.symmetry)
+
+
 def make_views(grid: Grid, factor: float, symmetry: str) -> Views:
     """Return the views that a configuration asks for."""
     chosen = grid.viewing_distance
@@ -127,12 +155,12 @@ def check_symmetry(maker: TemplateMaker, structure: Structure) -> None:
     """
     if axial_order(structure.symmetry) == 1 and structure.symmetry.upper().startswith("C"):
         return
+    assert not isinstance(structure.model, ReadyTemplates)
+    model = structure.model
     views = ring_views(1.0)
     axes = views.axes[:: max(1, len(views) // TESTED_VIEWS)]
-    own = maker.slices(structure.model, axes)
-    mates = [
-        maker.slices(structure.model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)
-    ]
+    own = maker.slices(model, axes)
+    mates = [maker.slices(model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)]
     mean = np.mean(mates, axis=0)
     weights = maker.grid.weights[:, None]
 
