@@ -197,7 +197,8 @@ def read_lens(path: Path, count: int) -> pd.DataFrame:
         numbers = np.asarray(value, float).ravel()
         if numbers.size not in (1, count):
             raise InputError(f"{path.name}: {name} has {numbers.size} values, the stack {count} images")
-        table[house] = np.degrees(numbers) if house in RADIANS else numbers
+        numbers = np.degrees(numbers) if house in RADIANS else numbers
+        table[house] = np.broadcast_to(numbers, count)
     return table
 
 

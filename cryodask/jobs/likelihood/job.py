@@ -98,8 +98,9 @@ def likelihood(
         content = nested_settings(settings)
         content["structures"] = structures
         block = content.setdefault("image_options", {})
-        if isinstance(images, str | Path):
-            content["images"] = str(images)
+        if isinstance(images, str | Path) or _are_paths(images):
+            paths = [images] if isinstance(images, str | Path) else images
+            content["images"] = [str(path) for path in paths]
             block |= {} if pixel_size is None else {"pixel_size": pixel_size}
             block |= {} if optics is None else {"optics": optics}
         else:
@@ -122,6 +123,11 @@ def likelihood(
     dataset.attrs = attributes(inputs, problem, plan)
     dataset.encoding[PLAN] = LazyLikelihood(inputs, float(parse_memory(memory)))
     return dataset
+
+
+def _are_paths(images: Any) -> bool:
+    """Say whether images are given as a list of paths."""
+    return isinstance(images, list | tuple) and all(isinstance(each, str | Path) for each in images)
 
 
 def load_inputs(parameters: LikelihoodParameters, stack: ParticleStack | None = None) -> LikelihoodInputs:
@@ -185,7 +191,7 @@ def attributes(inputs: LikelihoodInputs, problem: LikelihoodProblem, plan: TileP
 
 def input_files(inputs: LikelihoodInputs) -> dict[str, str]:
     """Return the files that decide the result."""
-    found = {} if inputs.stack.source == "array" else {"images": inputs.stack.source}
+    found = {} if inputs.stack.source == "array" else {Path(p).name: p for p in inputs.parameters.image_paths}
     if inputs.stack.places is not None:
         found |= {Path(name).name: name for name in inputs.stack.places.files}
     return found | {each.name: each.path for each in inputs.structures}

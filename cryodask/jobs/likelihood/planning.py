@@ -64,6 +64,7 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         grid=grid,
         pixel_size=pixel_size,
         downsample=parameters.image_options.downsample,
+        method=parameters.image_options.downsample_method,
         sign=-1.0 if parameters.image_options.contrast == "dark" else 1.0,
         is_transposed=options.axes == "cryolike",
         is_centred=options.displacement_centre == "star",

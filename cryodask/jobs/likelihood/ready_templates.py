@@ -48,12 +48,10 @@ class ReadyTemplates:
 
     def read(self, dtype: np.dtype) -> np.ndarray:
         """Return the templates (S, n, W/2), of norm 1 on the whole circle."""
-        half = self.grid.rotations // 2
-        if self.number is None:
-            found = read_pt(self.path)[..., :half]
-        else:
+        if self.number is not None:
             store = xr.open_zarr(self.path, consolidated=False)
-            found = store["templates"][self.number, : len(self.views)].values
+            return store["templates"][self.number, : len(self.views)].values.astype(dtype)
+        found = read_pt(self.path)[..., : self.grid.rotations // 2]
         weights = 2 * self.grid.weights[:, None]
         norm = np.sqrt((np.abs(found.astype(np.complex128)) ** 2 * weights).sum(axis=(1, 2)))
         if not (norm > 0).all():
@@ -124,7 +122,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def _of_store(path: Path) -> Iterator[tuple[str, ReadyTemplates]]:
-    store = xr.open_zarr(path, consolidated=False).drop_vars("templates")
+    store = xr.open_zarr(path, consolidated=False).drop_vars("templates").load()
     marks = store.attrs
     grid = PolarGrid(int(marks["box"]), float(marks["resolution_factor"]), int(marks["n_inplanes"]))
     for number, name in enumerate(store.structure.values):
