@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
     from cryodask.jobs.classify.api import classify, select
+    from cryodask.jobs.likelihood.at_poses import likelihood_at
     from cryodask.jobs.likelihood.job import likelihood
     from cryodask.jobs.likelihood.make_templates import make_templates
     from cryodask.jobs.likelihood.reweight import reweight
@@ -39,6 +40,7 @@ _PUBLIC = {
     "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
+    "likelihood_at": ("cryodask.jobs.likelihood.at_poses", "likelihood_at"),
     "make_templates": ("cryodask.jobs.likelihood.make_templates", "make_templates"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
@@ -64,6 +66,7 @@ __all__ = [
     "constrained_search",
     "generate_angles",
     "likelihood",
+    "likelihood_at",
     "make_templates",
     "match_micrograph",
     "match_spectra",

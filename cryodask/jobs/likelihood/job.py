@@ -15,17 +15,13 @@ import xarray as xr
 import cryodask
 from cryodask.errors import InputError
 from cryodask.io.files import require_folder
-from cryodask.io.particle_stack import ParticleStack, particles_from_array
 from cryodask.jobs.disk import check_disk, nearest_folder, scratch_folder
 from cryodask.jobs.execution import execute, iso_time
 from cryodask.jobs.input_files import describe_files, file_identity
-from cryodask.jobs.likelihood.files import write_files
-from cryodask.jobs.likelihood.images import load_images, settle_images
-from cryodask.jobs.likelihood.make_templates import nested_settings
+from cryodask.jobs.likelihood.inputs import inputs_of_python, load_inputs
 from cryodask.jobs.likelihood.parameters import LikelihoodParameters
 from cryodask.jobs.likelihood.planning import (
     LikelihoodInputs,
-    check_images,
     make_plan,
     make_problem,
     result_bytes,
@@ -34,8 +30,9 @@ from cryodask.jobs.likelihood.planning import (
     working_set,
 )
 from cryodask.jobs.likelihood.problem import LikelihoodProblem
-from cryodask.jobs.likelihood.structures import load_structures
 from cryodask.results.accessor import PLAN
+from cryodask.results.cryolike_files import check_cryolike
+from cryodask.results.likelihood_files import write_files
 from cryodask.results.structure_comparison import posterior_variables
 from cryodask.search.driver import Progress
 from cryodask.search.lazy import lazy_variables
@@ -91,25 +88,12 @@ def likelihood(
     """
     from cryodask.cluster import parse_memory
 
-    stack = None
     if isinstance(images, LikelihoodParameters):
-        parameters = images
+        inputs = load_inputs(images)
     else:
-        content = nested_settings(settings)
-        content["structures"] = structures
-        block = content.setdefault("image_options", {})
-        if isinstance(images, str | Path) or _are_paths(images):
-            paths = [images] if isinstance(images, str | Path) else images
-            content["images"] = [str(path) for path in paths]
-            block |= {} if pixel_size is None else {"pixel_size": pixel_size}
-            block |= {} if optics is None else {"optics": optics}
-        else:
-            content["images"] = "array"
-            columns = None if isinstance(optics, str) else optics
-            block["optics"] = "none" if isinstance(optics, str) else "file"
-            stack = particles_from_array(images, pixel_size=pixel_size, optics=columns)
-        parameters = LikelihoodParameters.from_mapping(content, compat=compat)
-    inputs = load_inputs(parameters, stack)
+        inputs = inputs_of_python(
+            images, structures, pixel_size=pixel_size, optics=optics, compat=compat, settings=settings
+        )
     problem = make_problem(inputs, scratch_folder())
     plan = make_plan(problem, float(parse_memory(memory)))
     problem.preparation.write(inputs.stack)
@@ -123,26 +107,6 @@ def likelihood(
     dataset.attrs = attributes(inputs, problem, plan)
     dataset.encoding[PLAN] = LazyLikelihood(inputs, float(parse_memory(memory)))
     return dataset
-
-
-def _are_paths(images: Any) -> bool:
-    """Say whether images are given as a list of paths."""
-    return isinstance(images, list | tuple) and all(isinstance(each, str | Path) for each in images)
-
-
-def load_inputs(parameters: LikelihoodParameters, stack: ParticleStack | None = None) -> LikelihoodInputs:
-    """Check and open everything that a configuration names.
-
-    Raises
-    ------
-    InputError
-        A wrong file or value.
-    """
-    found, notices = load_images(parameters) if stack is None else settle_images(stack, parameters)
-    structures, more = load_structures(parameters)
-    inputs = LikelihoodInputs(parameters, found, tuple(structures), (*notices, *more))
-    check_images(inputs)
-    return inputs
 
 
 def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[str, Any]:
@@ -161,6 +125,7 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
             360.0 / problem.rotations * np.arange(problem.rotations),
             {"units": "degrees"},
         ),
+        "i_template": ("structure", template_numbers(inputs)),
         "prior": ("structure", np.array([each.prior for each in inputs.structures])),
     }
     for key in ("defocus_u", "defocus_v", "defocus_angle"):
@@ -168,6 +133,12 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
     for key, values in views.items():
         found[key] = (("structure", "template"), values)
     return found
+
+
+def template_numbers(inputs: LikelihoodInputs) -> np.ndarray:
+    """Return the place of each structure in CryoLike's template list, else among the structures."""
+    models = [each.model for each in inputs.structures]
+    return np.array([getattr(model, "place", i) for i, model in enumerate(models)])
 
 
 def attributes(inputs: LikelihoodInputs, problem: LikelihoodProblem, plan: TilePlan) -> dict[str, Any]:
@@ -321,12 +292,20 @@ def open_run(
         What does not fit memory or disk.
     """
     store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
-    names = {"star": "best.star", "csv": "comparison.csv", "png": "comparison.png", "matrix": "matrix.txt"}
+    names = {
+        "star": "best.star",
+        "csv": "comparison.csv",
+        "png": "comparison.png",
+        "matrix": "matrix.txt",
+        "cryolike": "cryolike",
+    }
     files: dict[str, Path] = {
         kind: final.with_name(f"{final.name.removesuffix('.zarr')}_{name}")
         for kind, name in names.items()
         if kind in inputs.parameters.files
     }
+    if "cryolike" in files:
+        check_cryolike(inputs.parameters.likelihood.axes)
     if not (resume or overwrite):
         for path in (final, *files.values()):
             if path.exists():

@@ -17,6 +17,7 @@ from cryodask.io.cryolike import TEMPLATE_LIST, Descriptor, descriptor_arrays
 from cryodask.io.files import require_new, written_whole
 from cryodask.io.torch_files import require_torch, write_pt
 from cryodask.jobs.likelihood.images import load_images
+from cryodask.jobs.likelihood.inputs import nested_settings
 from cryodask.jobs.likelihood.parameters import Healpix, LikelihoodParameters, Step
 from cryodask.jobs.likelihood.planning import grid_of, padded
 from cryodask.jobs.likelihood.ready_templates import KIND, ReadyTemplates
@@ -295,24 +296,6 @@ def write_cryolike_templates(
     with written_whole(targets[1], overwrite=overwrite) as temporary:
         np.save(temporary, np.array(names))
     return targets
-
-
-def nested_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Put keys of the configuration's blocks into their blocks."""
-    content: dict[str, Any] = {}
-    fields = LikelihoodParameters.model_fields
-    blocks = {
-        name: set(getattr(field.annotation, "model_fields", {}))
-        for name, field in fields.items()
-        if name in ("grid", "atoms", "likelihood", "image_options")
-    }
-    for key, value in settings.items():
-        home = next((name for name, keys in blocks.items() if key in keys and key not in fields), None)
-        if home is None:
-            content[key] = dict(value) if isinstance(value, Mapping) else value
-        else:
-            content.setdefault(home, {})[key] = value
-    return content
 
 
 def _frame(work: TemplateWork) -> xr.Dataset:

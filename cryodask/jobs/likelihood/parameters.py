@@ -13,7 +13,7 @@ from cryodask.jobs.messages import FieldError, Source, input_error
 from cryodask.jobs.yaml_file import read_mapping
 
 Level = Literal["best", "likelihood", "summary", "template", "rotation", "displacement", "full", "top"]
-Files = Literal["zarr", "star", "csv", "png", "matrix"]
+Files = Literal["zarr", "star", "csv", "png", "matrix", "cryolike"]
 
 COMPATIBLE: dict[str, dict[str, Any]] = {
     "cryolike": {

@@ -36,6 +36,8 @@ class ReadyTemplates:
         relion or cryolike.
     is_map
         Whether they were made of a map, which decides the angles in CryoLike's axes.
+    place
+        In the store or list, from 0.
     """
 
     path: str
@@ -45,6 +47,7 @@ class ReadyTemplates:
     pixel_size: float
     axes: str
     is_map: bool
+    place: int
 
     def read(self, dtype: np.dtype) -> np.ndarray:
         """Return the templates (S, n, W/2), of norm 1 on the whole circle."""
@@ -139,6 +142,7 @@ def _of_store(path: Path) -> Iterator[tuple[str, ReadyTemplates]]:
                 float(marks["pixel_size"]),
                 str(marks["axes"]),
                 bool(one["is_map"].item()),
+                number,
             ),
         )
 
@@ -152,7 +156,7 @@ def _of_cryolike(path: Path, is_map: bool) -> Iterator[tuple[str, ReadyTemplates
         raise InputError(f"{path.name}: n_inplanes = {made.rotations}: expected an even number")
     grid = PolarGrid(made.box, made.resolution_factor, made.rotations)
     views = ring_views(made.viewing_distance)
-    for file in files:
+    for number, file in enumerate(files):
         shape = read_pt(file).shape
         expected = (len(views), *grid.shape)
         if shape != expected:
@@ -162,5 +166,7 @@ def _of_cryolike(path: Path, is_map: bool) -> Iterator[tuple[str, ReadyTemplates
         name = file.stem.removeprefix("templates_fourier_")
         yield (
             name,
-            ReadyTemplates(str(file.absolute()), None, views, grid, made.pixel_size, "cryolike", is_map),
+            ReadyTemplates(
+                str(file.absolute()), None, views, grid, made.pixel_size, "cryolike", is_map, number
+            ),
         )

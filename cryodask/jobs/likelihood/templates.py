@@ -44,8 +44,14 @@ class TemplateMaker:
     axes: str
     dtype: str
 
-    def slices(self, model: AtomModel | MapModel | FunctionModel, axes: np.ndarray) -> np.ndarray:
-        """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come."""
+    def slices(
+        self, model: AtomModel | MapModel | FunctionModel, axes: np.ndarray, turns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come.
+
+        `turns` (s,) degrees: how far the vectors were turned in the plane; the constant image that is taken
+        out turns with a template.
+        """
         half = self.grid.rotations // 2
         kx, ky = self.grid.kx[:, :half], self.grid.ky[:, :half]
         dtype = np.dtype(self.dtype)
@@ -72,8 +78,16 @@ class TemplateMaker:
                 self.atoms.template_offset == "gaussian" and gaussian
             )
         if is_offset:
-            result = result - (origin * np.sinc(2 * kx) * np.sinc(2 * ky)).astype(dtype)
+            result = result - (origin * self._box(turns)).astype(dtype)
         return result
+
+    def _box(self, turns: np.ndarray | None) -> np.ndarray:
+        """Return sinc(2 kx) sinc(2 ky) on half of the angles (n, W/2), or turned (s, n, W/2)."""
+        angles = self.grid.angles[: self.grid.rotations // 2]
+        if turns is not None:
+            angles = angles + np.radians(turns)[:, None, None]
+        radii = self.grid.radii[:, None]
+        return np.sinc(2 * radii * np.cos(angles)) * np.sinc(2 * radii * np.sin(angles))
 
     def templates(self, structure: Structure, views: Views, batch: int = 64) -> np.ndarray:
         """Return the templates of a structure (S, n, W/2), of norm 1 on the whole circle.
