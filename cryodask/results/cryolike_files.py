@@ -35,9 +35,7 @@ def check_cryolike(axes: str) -> None:
         Also without torch.
     """
     if axes != "cryolike":
-        raise InputError(
-            "files of CryoLike need its axes; add --compat cryolike, or likelihood.axes: cryolike"
-        )
+        raise InputError("files of CryoLike need its axes; add --compat cryolike")
     require_torch("files: cryolike")
 
 

@@ -108,7 +108,7 @@ def _scores(problem: LikelihoodProblem, poses: pd.DataFrame, start: int) -> pd.D
     matrices = rotation_from_euler(poses[["rot", "tilt", "psi"]].to_numpy(), "relion").as_matrix()
     model = problem.structures[0].model
     assert not isinstance(model, ReadyTemplates)
-    slices = maker.slices(model, matrices[:, :2]).astype(np.complex128)
+    slices = maker.slices(model, matrices[:, :2], poses["psi"].to_numpy()).astype(np.complex128)
     kx, ky = grid.kx[:, :half], grid.ky[:, :half]
     x, y = (-poses[f"origin_{axis}"].to_numpy()[:, None, None] * 2 / maker.box_length for axis in "xy")
     slices *= np.exp(-2j * np.pi * (kx * x + ky * y))

@@ -11,7 +11,7 @@ from cryodask.jobs.likelihood.parameters import LikelihoodParameters
 REQUIRED = """\
 # Likelihood of structures given particle images: cryodask likelihood FILE
 # Lengths in angstrom, angles in degrees unless a comment says radians; paths relative to this file.
-images: REQUIRED              # RELION STAR, cryoSPARC .cs, MRC, .npy, EMAN HDF, Zarr, CryoLike's folder; or a list
+images: REQUIRED              # STAR, .cs, MRC, .npy, EMAN HDF, Zarr, CryoLike's folder; or a list
 structures:                   # maps, PDB, mmCIF, text models (.txt), templates of cryodask make-templates
   - {name: first, path: REQUIRED}
   - {name: second, path: REQUIRED}
@@ -36,7 +36,7 @@ grid:
   max_displacement_pixels: 8
   n_displacements_x: 17
   n_displacements_y: 17
-  # viewing_distance: 0.08    # radians, 1/(4 pi resolution_factor) if left out; or {step: degrees}, {healpix: nside}
+  # viewing_distance: 0.08    # radians; 1/(4 pi resolution_factor) if unset; {step: deg}; {healpix: nside}
 atoms:
   model: residue_gaussian     # residue_sphere, atom_gaussian, atom_sphere, scattering
   radius: table               # or angstrom
