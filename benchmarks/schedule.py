@@ -3,8 +3,9 @@
     python benchmarks/schedule.py --tasks 20000
 
 The job is that of 200 tomograms of 500 x 1000 x 1000 voxels: 18 tiles each and 576000 rotations in tasks of
-240, 8.6 million tasks. It is driven through a LocalCluster until so many tasks are done; their work is
-nothing: the driver, the scheduler (in the client's process) and the window between them are measured.
+240, 8.6 million tasks. It is driven through a LocalCluster until so many tasks are done; their work is to
+wait: the driver, the scheduler (in the client's process) and the window between them are measured. Without
+waiting the scheduler's queue runs empty all the time, and it keeps some notes each time that it fills again.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import psutil
 
 @dataclass(frozen=True)
 class NoWork:
-    """A search whose kernel does nothing."""
+    """A search whose kernel does nothing, for a while."""
 
     hypotheses: int
+    seconds: float = 0.0
     variables = ()
 
     @property
@@ -31,6 +33,7 @@ class NoWork:
         pass
 
     def fold(self, tile, batch):
+        time.sleep(self.seconds)
         return {}
 
     def finish(self, tile, states):
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=576_000)
     parser.add_argument("--batch", type=int, default=240)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.02, help="that a task waits")
     options = parser.parse_args()
     print(json.dumps(drive_job(options), indent=1))
 
@@ -115,7 +119,7 @@ def planned(number: int, options: argparse.Namespace):
 
     shape, core, block = (500, 1000, 1000), (250, 334, 334), (300, 384, 384)
     plan = TilePlan(shape, core, core, block, (2, 3, 3), range(18))
-    run = Run(number, NoWork(options.rotations), NoStore())
+    run = Run(number, NoWork(options.rotations, options.seconds), NoStore())
     return PlannedRun(run, plan, options.batch, lambda: None, lambda: None, str(number))
 
 

@@ -95,21 +95,16 @@ def convert_micrograph(file: Path, output: Path, dialect: str | None, *, overwri
 
 
 def _counts(inputs: "MatchInputs") -> dict[str, Any]:
-    import math
+    from cryodask.jobs.micrograph_matching.planning import count_positions, run_threshold
 
-    from cryodask.jobs.micrograph_matching.inputs import position_mask
-    from cryodask.picking.thresholds import false_positive_threshold
-
-    mask = position_mask(inputs)
-    positions = math.prod(inputs.positions_shape) if mask is None else int(mask.sum())
     return {
         "pair": f"{inputs.config.micrograph_name} with {inputs.config.template_name}",
         "box": inputs.box,
         "positions": list(inputs.positions_shape),
-        "n_positions": positions,
+        "n_positions": count_positions(inputs),
         "n_orientations": len(inputs.angles),
         "n_defoci": len(inputs.defoci),
         "n_pixel_sizes": len(inputs.pixel_offsets),
         "n_hypotheses": inputs.hypotheses,
-        "threshold": round(false_positive_threshold(1.0, float(positions) * inputs.hypotheses), 5),
+        "threshold": round(run_threshold(inputs), 5),
     }

@@ -90,7 +90,9 @@ def match_micrograph(
         device=parse_device(device)[0],
     )
     runs = open_runs(configs, resources, output=output, resume=resume, overwrite=overwrite)
-    for notice in dict.fromkeys([*notices, *(text for run in runs for text in run.inputs.notices)]):
+    notices += [text for run in runs for text in run.inputs.notices]
+    notices += [run.first.chosen.text for run in runs if run.first is not None]
+    for notice in dict.fromkeys(notices):
         click.echo(f"cryodask: note: {notice}", err=True)
     if dry_run:
         _print_plan(runs, resources, as_json)
@@ -118,8 +120,9 @@ def _plan(run: "MatchRun", resources: "Resources", seconds: float) -> dict[str, 
         "defoci": len(inputs.defoci),
         "pixel_sizes": len(inputs.pixel_offsets),
         "hypotheses": inputs.hypotheses,
-        "tiles": len(run.plan.tiles),
-        "transform_shape": list(run.plan.block),
+        "tiles": len(run.search_plan.tiles),
+        "transform_shape": list(run.search_plan.block),
+        "coarse_to_fine": None if run.first is None else run.first.chosen.text,
         "binned_share": inputs.share,
         "memory_per_worker": resources.memory,
         "working_set_bytes": run.working_set,
@@ -133,13 +136,15 @@ def _describe(plan: dict[str, Any]) -> str:
     tile = " x ".join(map(str, plan["transform_shape"]))
     sizes = f" x {plan['pixel_sizes']} pixel sizes" if plan["pixel_sizes"] > 1 else ""
     kept = plan["binned_share"]
+    first = " of the first stage" if plan["coarse_to_fine"] else ""
     binned = f", binned: z keeps {kept**0.5:.3f} of its value" if kept < 1 else ""
     return (
         f"{plan['pair']}: {plan['orientations']} orientations x {plan['defoci']} defoci{sizes} = "
         f"{plan['hypotheses']} hypotheses x {plan['tiles']} tiles (transforms {tile}){binned}, "
         f"{plan['working_set_bytes'] / 2**20:.0f} MiB of {plan['memory_per_worker'] / 2**20:.0f} MiB a "
         "worker, "
-        f"{plan['result_bytes'] / 2**20:.0f} MiB of results, {duration(plan['core_seconds'])} of one core"
+        f"{plan['result_bytes'] / 2**20:.0f} MiB of results, "
+        f"{duration(plan['core_seconds'])} of one core{first}"
     )
 
 
@@ -147,10 +152,11 @@ def _print_plan(runs: "list[MatchRun]", resources: "Resources", as_json: bool) -
     measured: dict[Any, float] = {}
     plans = []
     for run in runs:
-        alike = (run.inputs.template.shape, run.plan.block, run.problem.scores_each, run.problem.hypotheses)
+        tiles, search = len(run.search_plan.tiles), run.search
+        alike = (search.box, run.search_plan.block, search.scores_each, search.hypotheses)
         if alike not in measured:
-            measured[alike] = run.measured_seconds() / len(run.plan.tiles)
-        plans.append(_plan(run, resources, measured[alike] * len(run.plan.tiles)))
+            measured[alike] = run.measured_seconds() / tiles
+        plans.append(_plan(run, resources, measured[alike] * tiles))
     if as_json:
         click.echo(json.dumps(plans, indent=1))
         return
@@ -197,4 +203,8 @@ def _write_table(runs: "list[MatchRun]", table: Path) -> None:
     picks = pick_images(finished, ImagePickOptions())
     write_leopard_em(table, joined_table(picks), overwrite=True)
     found = sum(len(pick.table) for pick in picks)
-    click.echo(f"{found} particles in {len(picks)} pairs, z above the threshold of each", err=True)
+    if len(picks) == 1:
+        where = f"z above {picks[0].threshold.value:.2f}"
+    else:
+        where = f"{len(picks)} pairs of micrograph and template, z above the threshold of each"
+    click.echo(f"{found} particles, {where}", err=True)

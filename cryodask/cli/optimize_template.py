@@ -17,7 +17,7 @@ from cryodask.cli.options import (
 from cryodask.cli.particle_runs import placed, tell
 
 if TYPE_CHECKING:
-    from cryodask.jobs.micrograph_matching.optimize import Optimum
+    from cryodask.jobs.micrograph_matching.voxel_optimum import Optimum
 
 
 @click.command("optimize-template")
@@ -47,8 +47,9 @@ def optimize_template(
     """Score voxel sizes of the template of a Leopard-EM optimize_template YAML by known particles."""
     from cryodask.cluster import open_cluster, parse_device, parse_memory
     from cryodask.io.files import require_new, written_whole
-    from cryodask.jobs.micrograph_matching.optimize import Choice, open_optimization, optimize
+    from cryodask.jobs.micrograph_matching.optimize import open_optimization, optimize
     from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
+    from cryodask.jobs.micrograph_matching.voxel_optimum import Choice
 
     require_new(output, overwrite=overwrite)
     parameters = OptimizeConfig.from_yaml(config)
@@ -69,6 +70,7 @@ def optimize_template(
             choice=Choice(min_snr, best_n),
             consecutive_threshold=consecutive_threshold,
             client=client,
+            tell=tell,
         )
     with written_whole(output, overwrite=overwrite) as temporary:
         found.table.to_csv(temporary, index=False, float_format="%.9g")

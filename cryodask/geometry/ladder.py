@@ -6,9 +6,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryodask.geometry.neighbours import RowFinder, coarser_grid
+from cryodask.geometry.symmetry import symmetry_group
 
 KEPT = 3  # best rows of a level around which the next is tried
 LEAST_RATIO = 1.5  # of the steps of two levels
+BEST_ROWS = 3  # coarse rows of a place near which the first fine rows are tried
+SAMPLED_ROWS = 32  # of a list, to count what a place costs
 CLIMB = 2.0  # fine steps around the best rows that must all have been tried
 
 
@@ -136,3 +139,24 @@ def climb(
         new_rows, new_places = ladder.following(level, rows, places, scores)
         level += 1
     return rows, places, scores
+
+
+def count_local_rows(ladder: Ladder, symmetry: str = "C1") -> float:
+    """Return how many fine rows a candidate tries, on average over particles of every orientation.
+
+    Parameters
+    ----------
+    ladder
+        From the coarse list to the fine one.
+    symmetry
+        Point group of the template.
+    """
+    sample = np.unique(np.linspace(0, len(ladder.fine) - 1, SAMPLED_ROWS).round().astype(np.int64))
+    poses = ladder.fine[sample]
+    best = RowFinder(ladder.coarse, symmetry).nearest(poses, BEST_ROWS)[1]
+
+    def likeness(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        mates = [(poses[places] * g).inv() * ladder.fine[rows] for g in symmetry_group(symmetry)]
+        return -np.asarray(np.min([mate.magnitude() for mate in mates], axis=0))
+
+    return len(climb(ladder, best, likeness)[0]) / len(sample)

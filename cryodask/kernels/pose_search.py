@@ -140,6 +140,20 @@ def best_of(scores: np.ndarray, z: np.ndarray, first: tuple[int, int, int], tota
     return BestPose(float(z[j, o, s]), float(scores[j, o, s]), pose, first[2] + s)
 
 
+def batch_highest(highest: np.ndarray, rotation: int, size: int) -> float:
+    """Return what Leopard-EM 1.2 calls the score of a pose: the largest in the batch of its rotation.
+
+    Parameters
+    ----------
+    highest
+        (N,) the largest score of each rotation.
+    rotation, size
+        The rotation of the best pose, and the rotations of a batch.
+    """
+    begin = rotation // size * size
+    return float(highest[begin : begin + size].max())
+
+
 def _row_blocks(start: int, stop: int) -> Iterator[slice]:
     """Yield ranges that end at multiples of `ROWS`: the same rotations meet in a product, however split."""
     while start < stop:

@@ -39,6 +39,8 @@ class MatchMaps:
         z-score against the surroundings, where it was made.
     hypothesis
         Number of the best hypothesis, where it is known.
+    exact
+        (y, x) where scores are those of the whole search, and peaks may lie; everywhere if None.
     rows, columns
         (y,) and (x,) first pixel of the template in the micrograph, where a position is no pixel.
     facts
@@ -60,6 +62,7 @@ class MatchMaps:
     pixel_size: np.ndarray | None = None
     local: np.ndarray | None = None
     hypothesis: np.ndarray | None = None
+    exact: np.ndarray | None = None
     rows: np.ndarray | None = None
     columns: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +147,8 @@ def pick_image(
     threshold = image_threshold(
         metric, positions, maps.hypotheses, false_positives=false_positives, cutoff=cutoff
     )
+    # noise outside was searched too, and counts in the threshold
+    valid = valid if maps.exact is None else valid & maps.exact
     peaks = image_peaks(score, threshold.value, mask_radius=mask_radius, allowed=valid)
     return _table(maps, peaks, score, metric), threshold
 

@@ -1,6 +1,9 @@
 """Picking and refinement of particles in micrographs as a user runs them."""
 
+import errno
 import json
+import os
+import shutil
 import signal
 
 import mrcfile
@@ -13,7 +16,8 @@ import yaml
 from cryodask.cli.main import run
 from cryodask.io.image import write_image
 from cryodask.io.leopard_em import read_leopard_em
-from tests.end_to_end.killed import start, wait_for_records
+from cryodask.search import store
+from tests.end_to_end.killed import start, wait_for_records, worker_of
 from tests.jobs.planted import NO_WHITENING, OPTICS, plant, three_particles
 
 HERE = ["--cluster", "threads", "--workers", "1"]
@@ -208,7 +212,56 @@ def test_a_killed_run_continues_with_resume(config, tmp_path, capsys):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "k.csv").exists()
+    capsys.readouterr()
+    assert run(words) == 2
+    assert "k.partial.zarr is unfinished; use --resume or --overwrite" in capsys.readouterr().err
     assert run([*words, "--resume"]) == 0
     assert "resumed: " in capsys.readouterr().err
     assert run(["refine-particles", path, "-o", str(tmp_path / "w.csv"), *HERE]) == 0
     assert (tmp_path / "k.csv").read_bytes() == (tmp_path / "w.csv").read_bytes()
+
+
+@pytest.mark.acceptance
+def test_a_killed_worker_and_the_number_of_workers_change_nothing(config, tmp_path):
+    path = config(
+        orientation_refinement_config={"theta_step_coarse": 2.0, "psi_step_coarse": 1.0},
+        defocus_refinement_config={"defocus_min": -100, "defocus_max": 100, "defocus_step": 10},
+    )
+    process = start("refine-particles", path, "-o", tmp_path / "k.csv", "--workers", 2)
+    wait_for_records(process, tmp_path / "k.csv")
+    os.kill(worker_of(process.pid), signal.SIGKILL)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error.decode()
+    assert run(["refine-particles", path, "-o", str(tmp_path / "w.csv"), *HERE]) == 0
+    assert (tmp_path / "k.csv").read_bytes() == (tmp_path / "w.csv").read_bytes()
+
+
+def test_a_disk_that_is_full_before_or_during_a_run(config, tmp_path, capsys, monkeypatch):
+    path = config()
+    words = ["refine-particles", path, "-o", str(tmp_path / "r.csv"), *HERE]
+    with monkeypatch.context() as patched:
+        usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+        patched.setattr(shutil, "disk_usage", lambda folder: usage)
+        assert run(words) == 3
+    assert "GiB are free" in capsys.readouterr().err and not list(tmp_path.glob("r.*"))
+    write = store.write_json
+    with monkeypatch.context() as patched:
+        left = [1]
+
+        def full(file, content):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, content)
+
+        patched.setattr(store, "write_json", full)
+        assert run(words) == 3
+    assert "the disk is full" in capsys.readouterr().err and not (tmp_path / "r.csv").exists()
+    assert run([*words, "--resume"]) == 0
+    assert len(read_leopard_em(tmp_path / "r.csv")) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(["refine-particles", config(), "-o", str(tmp_path / "file" / "r.csv"), *HERE]) == 2
+    assert "is no directory" in capsys.readouterr().err

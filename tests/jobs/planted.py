@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.transform import Rotation
 
-from cryodask.geometry.zyz import zyz_matrices
+from cryodask.geometry.zyz import zyz_angles, zyz_matrices
 from cryodask.io.image import write_image
 from cryodask.io.leopard_em import write_leopard_em
 from cryodask.io.volume import write_volume
 from cryodask.kernels.slices import extract_slices, project, slice_axes, template_spectrum, unit_energy
 from cryodask.optics.ctf_image import ImageCtf, ctf_image
+from cryodask.picking.image_peaks import image_peaks
+from cryodask.simulate.micrograph import simulate_micrograph
+from cryodask.simulate.placement import rotations_of
+from cryodask.simulate.structure import GaussianStructure
 
 OPTICS = {
     "defocus_u": 5200.0,
@@ -163,3 +168,68 @@ def three_particles() -> pd.DataFrame:
             "x": [8, 30, 70],
         }
     )
+
+
+def reference_particles(shared_data: Path, folder: Path, above: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write the reference micrograph with its maps; return the table of its peaks, and the template."""
+    source = shared_data / "micrograph_matching" / "search_512"
+    maps = np.load(source / "reference_maps.npz")
+    valid = slice(0, 385)
+    write_image(folder / "micrograph.mrc", np.load(source / "image.npy"), pixel_size=1.0)
+    for name, stored in (("mean", "correlation_mean"), ("std", "correlation_variance")):
+        write_image(folder / f"{name}.mrc", maps[stored][valid, valid], pixel_size=1.0)
+    y, x = image_peaks(maps["scaled_mip"][valid, valid], above).T
+    scores = ("mip", "scaled_mip", "correlation_mean", "correlation_variance")
+    columns: dict[str, Any] = {
+        **{name: maps[name][y, x] for name in scores},
+        **{name: maps[f"best_{name}"][y, x] for name in ("phi", "theta", "psi")},
+        "total_correlations": 720,
+        "relative_defocus": maps["best_defocus"][y, x],
+        "pos_x": x,
+        "pos_y": y,
+        **OPTICS,
+        "pixel_size": 1.0,
+        "micrograph_path": str(folder / "micrograph.mrc"),
+        "correlation_average_path": str(folder / "mean.mrc"),
+        "correlation_variance_path": str(folder / "std.mrc"),
+    }
+    return pd.DataFrame(columns), np.load(source / "template.npy")
+
+
+def simulated_particles(folder: Path, *, true: float, nominal: float, seed: int) -> tuple[pd.DataFrame, Path]:
+    """Write a simulated micrograph whose headers say another pixel size; return its table and the template.
+
+    The CTF of the table is the true one in cycles per pixel, as a fit at the nominal size would have it.
+    """
+    edge, shape, defocus = 48, (256, 256), 5000.0
+    centres = np.random.default_rng(100 + seed).normal(size=(60, 3)) * 7.0
+    structure = GaussianStructure(centres - centres.mean(0), np.full(60, 2.0), np.ones(60))
+    made = simulate_micrograph(
+        shape, true, particles={"a": (structure, 9)}, defocus=defocus, defocus_spread=0.0, snr=0.3, seed=seed
+    )
+    write_image(
+        folder / "micrograph.mrc", -made.image.values / made.noise_sigma, pixel_size=nominal, overwrite=True
+    )
+    volume = structure.density((edge,) * 3, nominal, Rotation.identity(), np.full(3, edge // 2))
+    write_volume(folder / "template.mrc", volume, voxel_size=nominal, overwrite=True)
+    valid = tuple(side - edge + 1 for side in shape)
+    for name, value in (("mean", 0.0), ("std", 1.0)):
+        write_image(folder / f"{name}.mrc", np.full(valid, value), pixel_size=nominal, overwrite=True)
+    ratio = nominal / true
+    angles = zyz_angles(np.swapaxes(rotations_of(made.truth).as_matrix(), 1, 2))
+    columns: dict[str, Any] = {
+        **dict(zip(("phi", "theta", "psi"), angles.T, strict=True)),
+        "relative_defocus": 0.0,
+        "pos_x": made.truth["x"].round().astype(int) - edge // 2,
+        "pos_y": made.truth["y"].round().astype(int) - edge // 2,
+        **OPTICS,
+        "ctf_B_factor": 0.0,
+        "pixel_size": nominal,
+        "defocus_u": defocus * ratio**2,
+        "defocus_v": defocus * ratio**2,
+        "spherical_aberration": 2.7 * ratio**4,
+        "micrograph_path": str(folder / "micrograph.mrc"),
+        "correlation_average_path": str(folder / "mean.mrc"),
+        "correlation_variance_path": str(folder / "std.mrc"),
+    }
+    return pd.DataFrame(columns), folder / "template.mrc"

@@ -8,8 +8,9 @@ import pytest
 
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.grids import rotation_grid
-from cryodask.geometry.ladder import Ladder
+from cryodask.geometry.ladder import Ladder, count_local_rows
 from cryodask.geometry.neighbours import RowFinder, coarser_grid
+from cryodask.jobs.miss_model import MissModel
 from cryodask.jobs.tomogram_matching.menu import (
     CoarseChoice,
     Offer,
@@ -18,7 +19,6 @@ from cryodask.jobs.tomogram_matching.menu import (
     candidate_voxels,
     choose_offers,
     coarse_choices,
-    count_local_rows,
     describe,
     joint_seconds,
     make_offer,
@@ -27,7 +27,6 @@ from cryodask.jobs.tomogram_matching.menu import (
     scaled_candidates,
     whole_seconds,
 )
-from cryodask.jobs.tomogram_matching.miss_probability import MissModel
 
 WORK = Work(voxels=1e7, rotations=100_000, box=40, support=10_000, tiles=2)
 RATES = Rates()

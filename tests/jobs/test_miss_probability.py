@@ -11,7 +11,8 @@ from scipy.special import ndtr
 from cryodask.geometry.euler import rotation_from_euler
 from cryodask.geometry.grids import rotation_grid
 from cryodask.io.volume import read_volume
-from cryodask.jobs.tomogram_matching.miss_probability import MissModel, Stage, miss_models
+from cryodask.jobs.miss_model import MissModel
+from cryodask.jobs.tomogram_matching.miss_probability import Stage, miss_models
 from cryodask.kernels.rotation import rotation_coefficients
 from cryodask.optics.bandpass import BandPass
 from cryodask.optics.fourier_crop import crop_volume, resample_mask

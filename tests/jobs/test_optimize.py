@@ -7,15 +7,10 @@ import pytest
 import cryodask as cd
 from cryodask.errors import InputError
 from cryodask.io.model_map import model_map
-from cryodask.jobs.micrograph_matching.optimize import (
-    Choice,
-    dose_weighted,
-    open_optimization,
-    optimize,
-    parabola_optimum,
-)
+from cryodask.jobs.micrograph_matching.optimize import dose_weighted, open_optimization, optimize
 from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig, SimulatorConfig
-from tests.jobs.planted import NO_WHITENING, plant, three_particles
+from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, parabola_optimum
+from tests.jobs.planted import NO_WHITENING, plant, reference_particles, simulated_particles, three_particles
 
 
 @pytest.fixture
@@ -61,19 +56,73 @@ def test_no_particle_of_enough_signal_is_refused_with_the_highest_z(planted):
         cd.optimize_template(planted.table(), planted.template, box=36, min_snr=90.0, filters=NO_WHITENING)
 
 
-def test_best_n_counts_so_many():
+def test_those_that_count_reach_min_snr_or_are_the_best():
     z = np.array([3.0, 9.0, np.nan, 12.0, 8.0])
-    assert Choice().score(z) == (pytest.approx(29 / 3), 3)
-    assert Choice(best_n=2).score(z) == (10.5, 2)
-    assert Choice(min_snr=20.0).score(z)[1] == 0
+    assert np.flatnonzero(Choice().counted(z)).tolist() == [1, 3, 4]
+    assert np.flatnonzero(Choice(best_n=2).counted(z)).tolist() == [1, 3]
+    assert np.flatnonzero(Choice(best_n=9).counted(z)).tolist() == [0, 1, 3, 4]
+    assert not Choice(min_snr=20.0).counted(z).any()
 
 
-def test_the_parabola_gives_vertex_and_error():
-    x = np.arange(5.0)
-    table = pd.DataFrame({"pixel_size": x, "score": 10 - (x - 2.2) ** 2, "particles": 4, "stage": "fine"})
-    vertex, error = parabola_optimum(table)
+def test_the_parabola_gives_the_vertex_and_the_larger_of_two_errors():
+    x, first = np.arange(5.0), np.ones(5, bool)
+    alike = np.repeat(10 - (x - 2.2) ** 2, 4).reshape(5, 4)
+    vertex, error = parabola_optimum(x, alike, first)
     assert vertex == pytest.approx(2.2) and error == pytest.approx(1 / np.sqrt(4 * 9.96 * 2))
-    assert np.isnan(parabola_optimum(table.assign(score=x))[1])
+    apart = 10 - (x[:, None] - np.array([1.2, 3.2])) ** 2
+    vertex, error = parabola_optimum(x, apart, first)
+    assert vertex == pytest.approx(2.2) and error == pytest.approx(1.0)
+    assert np.isnan(parabola_optimum(x, x[:, None], first)[1])
+
+
+def at_another_size(planted):
+    """Return a table whose particles are all false."""
+    return planted.table(x=planted.truth["x"] + 9, y=planted.truth["y"] + 11)
+
+
+def test_particles_count_by_their_z_at_the_given_size_whatever_size_is_tried(planted):
+    table = pd.concat([planted.table(), at_another_size(planted)], ignore_index=True)
+    found = cd.optimize_template(table, planted.template, box=34, min_snr=15.0, filters=NO_WHITENING)
+    alone = cd.optimize_template(planted.table(), planted.template, box=34, filters=NO_WHITENING)
+    assert (found.table["particles"] == 3).all() and found.pixel_size == alone.pixel_size
+
+
+def test_particles_no_better_than_noise_are_counted_aloud(tmp_path):
+    planted = plant(tmp_path, three_particles(), noise=1.0)
+    path = tmp_path / "p.csv"
+    table = planted.table().assign(total_correlations=10**9)
+    table.to_csv(path)
+    stack = {"df_path": str(path), "extracted_box_size": [36, 36], "original_template_size": [32, 32]}
+    told = []
+    work = open_optimization(configured(planted, particle_stack=stack))
+    optimize(work, choice=Choice(5.0), tell=told.append)
+    assert not told
+    table.assign(total_correlations=10.0**290).to_csv(path)
+    work = open_optimization(configured(planted, particle_stack=stack))
+    optimize(work, choice=Choice(5.0), tell=told.append)
+    assert "3 of 3 counted particles have z below 36" in told[0]
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(range(1, 13), marks=pytest.mark.acceptance)])
+def test_a_simulated_micrograph_gives_its_own_pixel_size_within_the_error(tmp_path, seed):
+    pulls = []
+    for one in [seed] if isinstance(seed, int) else seed:
+        table, template = simulated_particles(tmp_path, true=1.5, nominal=1.53, seed=one)
+        found = cd.optimize_template(
+            table, template, box=54, min_snr=5.0, filters=NO_WHITENING,
+            coarse={"pixel_size_min": -0.075, "pixel_size_max": 0.075, "pixel_size_step": 0.015},
+            fine={"pixel_size_min": -0.006, "pixel_size_max": 0.006, "pixel_size_step": 0.003},
+        )  # fmt: skip
+        pulls.append((found.pixel_size - 1.5) / found.uncertainty)
+        assert found.uncertainty < 0.03
+    assert np.sqrt(np.mean(np.square(pulls))) <= (2.0 if isinstance(seed, int) else 1.4)
+
+
+def test_reference_particles_above_the_threshold_give_their_voxel_size(shared_data, tmp_path):
+    table, template = reference_particles(shared_data, tmp_path, above=5.4)
+    found = cd.optimize_template(table, template, box=132, min_snr=5.62)
+    assert (found.table["particles"] == 4).all()
+    assert abs(found.pixel_size - 1.0) <= found.uncertainty < 0.02
 
 
 def test_dose_weighting_keeps_the_mean_and_fades_fine_detail():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
@@ -16,11 +15,12 @@ from cryodask.geometry.zyz import zyz_angles, zyz_matrices
 from cryodask.io.image import write_image
 from cryodask.jobs.execution import execute
 from cryodask.jobs.micrograph_matching import pose_run
+from cryodask.jobs.micrograph_matching.binning import choose_binning
+from cryodask.jobs.micrograph_matching.map_statistics import map_binning, map_region
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem
 from cryodask.jobs.micrograph_matching.refine import open_refinement
 from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
-from cryodask.picking.image_peaks import image_peaks
-from tests.jobs.planted import NO_WHITENING, OPTICS, plant, three_particles
+from tests.jobs.planted import NO_WHITENING, OPTICS, plant, reference_particles, three_particles
 
 GRID = LocalGrid(1.25, 0.25, 1.2, 0.3)
 MAPS = {"mip": "mip", "scaled_mip": "scaled_mip", "correlation_mean": "correlation_mean"}
@@ -120,34 +120,10 @@ def test_leopard_em_compatibility_changes_the_scale_as_described(planted, tmp_pa
 
 
 def test_z_at_the_start_is_the_match_s(shared_data, tmp_path):
-    folder = shared_data / "micrograph_matching" / "search_512"
-    maps = np.load(folder / "reference_maps.npz")
-    valid = slice(0, 385)
-    write_image(tmp_path / "micrograph.mrc", np.load(folder / "image.npy"), pixel_size=1.0)
-    for name, stored in (("mean", "correlation_mean"), ("std", "correlation_variance")):
-        write_image(tmp_path / f"{name}.mrc", maps[stored][valid, valid], pixel_size=1.0)
-    y, x = image_peaks(maps["scaled_mip"][valid, valid], 5.3).T
-    at = (y, x)
-    optics = OPTICS | {"pixel_size": 1.0}
-    table = pd.DataFrame(
-        {
-            **{
-                name: maps[name][at]
-                for name in ("mip", "scaled_mip", "correlation_mean", "correlation_variance")
-            },
-            **{name: maps[f"best_{name}"][at] for name in ("phi", "theta", "psi")},
-            "relative_defocus": maps["best_defocus"][at],
-            "pos_x": x,
-            "pos_y": y,
-            **optics,
-            "micrograph_path": str(tmp_path / "micrograph.mrc"),
-            "correlation_average_path": str(tmp_path / "mean.mrc"),
-            "correlation_variance_path": str(tmp_path / "std.mrc"),
-        }
-    )
+    table, template = reference_particles(shared_data, tmp_path, above=5.3)
     found = cd.refine_particles(
         table,
-        np.load(folder / "template.npy"),
+        template,
         box=130,
         orientations={"enabled": False},
         defocus=None,
@@ -331,3 +307,53 @@ def test_a_result_store_is_picked_and_refined(planted, tmp_path):
     assert picked["correlation_average_path"].iloc[0].endswith("r.zarr/score_mean")
     table = refine(planted, picked, orientations={"enabled": False}, defocus=None, padding=1, gridding="none")
     assert (table["refined_scaled_mip"] >= picked["scaled_mip"] - 1e-4).all()
+
+
+def test_particles_of_a_binned_search_are_refined_at_full_size(tmp_path):
+    truth = three_particles().assign(y=[7, 51, 20], x=[9, 30, 71], defocus=0.0)
+    planted = plant(tmp_path, truth, noise=0.4, signal=15.0)
+    dataset = cd.match_micrograph(
+        tmp_path / "micrograph.mrc",
+        tmp_path / "template.mrc",
+        optics=OPTICS,
+        orientations=np.concatenate([truth[["phi", "theta", "psi"]], cd.OrientationGrid(45, 45).angles()]),
+        defocus=[0.0],
+        filters=NO_WHITENING,
+        bin_to=4.5,
+        assume_symmetry=True,
+    )
+    dataset.cryo.store(tmp_path / "r.zarr")
+    picked = cd.pick(tmp_path / "r.zarr", metric="global", cutoff=6.5).sort_values("pos_x", ignore_index=True)
+    assert len(picked) == 3 and dataset.sizes["y"] < 50
+    from_store = refine(planted, picked, orientations={"enabled": False}, defocus=None)
+    np.testing.assert_allclose(from_store["refined_mip"], picked["mip"], rtol=0.25)
+    for column, value in (("correlation_average_path", 0.0), ("correlation_variance_path", 1.0)):
+        path = tmp_path / f"{column}.mrc"
+        flat = np.full(dataset["mip"].shape, value)
+        write_image(path, flat, pixel_size=dataset.attrs["searched_pixel_size"])
+        picked[column] = str(path)
+    table = refine(planted, picked, orientations={"enabled": False}, defocus=None)
+    wanted = truth.sort_values("x")
+    assert table["refined_pos_y"].tolist() == wanted["y"].tolist()
+    assert table["refined_pos_x"].tolist() == wanted["x"].tolist()
+    np.testing.assert_allclose(table["refined_pixel_size"], 1.5)
+
+
+def test_maps_of_a_binned_search_are_read_at_the_pixels_of_the_micrograph(tmp_path):
+    path, image, edge = str(tmp_path / "ramp.mrc"), (97, 115), 32
+    binning = choose_binning(4.5, 1.5, edge, image)
+    shape = tuple(int(length * binning.ratio) - binning.searched_box + 1 for length in image)
+    corners = [binning.centres(np.arange(count)) - edge // 2 for count in shape]
+    ramp = corners[0][:, None] + 1000 * corners[1]
+    write_image(path, ramp, pixel_size=1.5 / binning.ratio)
+    found = map_binning(path, shape, image, edge, 1.5)
+    assert found == binning
+    values = map_region(path, slice(11, 20), slice(30, 41), shape, found)
+    np.testing.assert_allclose(values, np.arange(11, 20)[:, None] + 1000 * np.arange(30, 41), rtol=1e-6)
+    assert map_region(path, slice(0, 2), slice(0, 3), shape, found).shape == (2, 3)
+
+
+def test_a_map_of_no_binning_of_the_micrograph_is_refused(planted, tmp_path):
+    write_image(tmp_path / "mean.mrc", np.zeros((40, 40)), pixel_size=2.0, overwrite=True)
+    with pytest.raises(InputError, match=r"mean.mrc: 40 x 40, expected 65 x 81"):
+        refine(planted, planted.table())

@@ -12,6 +12,7 @@ from cryodask.kernels.pose_search import (
     BestPose,
     PoseHypotheses,
     Surroundings,
+    batch_highest,
     best_of,
     best_pose,
     subpixel_peak,
@@ -23,7 +24,7 @@ from cryodask.optics.ctf_image import ImageCtf, ctf_image
 def test_reducer_finds_the_reference_pose(shared_data):
     case = np.load(shared_data / "micrograph_matching" / "refine_reducer.npz")
     mean, std = case["corr_mean"].ravel(), case["corr_std"].ravel()
-    best, first = BestPose(), 0
+    best, first, highest = BestPose(), 0, []
     for name in ("cc_batch0", "cc_batch1"):
         cc = case[name]
         n_p, n_d, n_o = cc.shape[:3]
@@ -31,6 +32,7 @@ def test_reducer_finds_the_reference_pose(shared_data):
             scores = cc[p].reshape(n_d, n_o, -1)
             found = best_of(scores, (scores - mean) / std, (p * n_d, first, 0), 5)
             best = found if found.beats(best) else best
+        highest.append(cc.max(axis=(0, 1, 3, 4)))
         first += n_o
     rest, angle = divmod(best.pose, 5)
     p, d = divmod(rest, 3)
@@ -38,6 +40,8 @@ def test_reducer_finds_the_reference_pose(shared_data):
     assert divmod(best.shift, 5) == tuple(case["expect_yx"])
     assert best.z == pytest.approx(float(case["expect_max_z"]), abs=1e-6)
     assert best.cc == pytest.approx(2.6352353, abs=1e-6)
+    size = len(highest[0])
+    assert batch_highest(np.concatenate(highest), angle, size) == pytest.approx(3.4028263, abs=1e-6)
 
 
 def test_equal_scores_go_to_the_lowest_pose_then_shift():

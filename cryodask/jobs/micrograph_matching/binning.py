@@ -90,6 +90,23 @@ def choose_binning(limit: float | None, pixel_size: float, box: int, image_shape
     return Binning(best.numerator, best.denominator, box, image_shape)
 
 
+def exact_binnings(box: int, image_shape: tuple[int, int]) -> list[Binning]:
+    """Return the binnings of whole boxes, 1/1 last: their positions reach the borders of the full ones.
+
+    Parameters
+    ----------
+    box, image_shape
+        Of the template and the image, pixels.
+    """
+    ratios = {
+        Fraction(up, down)
+        for down in range(2, LARGEST_DENOMINATOR + 1)
+        if box % (2 * down) == 0
+        for up in range(1, down)
+    }
+    return [Binning(r.numerator, r.denominator, box, image_shape) for r in (*sorted(ratios), Fraction(1))]
+
+
 def crop_image(image: np.ndarray, binning: Binning) -> np.ndarray:
     """Return a white image of unit variance at the searched size, of unit variance again.
 
@@ -111,6 +128,37 @@ def crop_image(image: np.ndarray, binning: Binning) -> np.ndarray:
     spectrum[:, small[1] // 2] = 0
     scale = math.sqrt(math.prod(small) / math.prod(full))
     return (scipy.fft.irfft2(spectrum, small) * np.float32(scale)).astype(np.float32)
+
+
+def crop_stamp(image: np.ndarray, binning: Binning, offset: np.ndarray) -> np.ndarray:
+    """Return how a particle in a full-size image looks in the one that `crop_image` makes of it.
+
+    Parameters
+    ----------
+    image
+        (n, n), n the template's edge, the particle's centre at pixel n//2.
+    binning
+        The ratio.
+    offset
+        (y, x) from the particle to the binned pixel it is looked at from, binned pixels.
+
+    Returns
+    -------
+    (b, b) float64 about that pixel, b the edge of the binned template.
+    """
+    m, small = binning.padded_box, binning.searched_box
+    padded = np.zeros((m, m))
+    start = m // 2 - image.shape[0] // 2
+    padded[start : start + image.shape[0], start : start + image.shape[0]] = image
+    spectrum = _crop_rows(scipy.fft.rfft2(padded), small)[:, : small // 2 + 1].copy()
+    if binning.is_on:
+        spectrum[small // 2] = 0
+        spectrum[:, small // 2] = 0
+    y, x = (
+        np.exp(2j * np.pi * k * d)
+        for k, d in zip((scipy.fft.fftfreq(small), scipy.fft.rfftfreq(small)), offset, strict=True)
+    )
+    return np.asarray(scipy.fft.irfft2(spectrum * y[:, None] * x, (small, small)) * (small / m))
 
 
 def crop_volume(volume: np.ndarray, binning: Binning) -> np.ndarray:

@@ -61,6 +61,8 @@ class OwnOptions(Block):
     histogram: bool = False
     crop: Literal["valid", "same"] = "valid"
     bin_to: PositiveAngstrom | None = None
+    strategy: Literal["exhaustive", "coarse_to_fine"] = "exhaustive"
+    miss_rate: Annotated[float, limited(lambda v: 0 < v < 1, "a probability between 0 and 1")] = 0.01
     clip_sigma: Annotated[float, limited(lambda v: v > 0, "more than 0")] | None = None
     mask_path: str | None = None
     orientation_batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -113,11 +115,22 @@ class MatchConfig(Configuration):
         if self.cryodask.bin_to is not None and self.cryodask.crop == "same":
             text = "not supported beside bin_to, which pads the image; use crop: valid"
             raise FieldError("cryodask.crop", "same", text)
+        if self.cryodask.strategy == "coarse_to_fine":
+            self._check_coarse_to_fine()
         limits = self.cryodask.pixel_size_search_config
         if limits.enabled and self.optics_group.pixel_size + limits.pixel_size_min <= 0:
             text = f"expected more than -{self.optics_group.pixel_size:g}, the pixel size"
             raise FieldError("cryodask.pixel_size_search_config.pixel_size_min", limits.pixel_size_min, text)
         return self
+
+    def _check_coarse_to_fine(self) -> None:
+        """Refuse what two stages do not make."""
+        own = self.cryodask
+        others = {"crop": own.crop == "same", "histogram": own.histogram, "compat": own.compat is not None}
+        for name, given in others.items():
+            if given:
+                text = "not supported beside strategy: coarse_to_fine, use strategy: exhaustive"
+                raise FieldError(f"cryodask.{name}", getattr(own, name), text)
 
     def run(self, output: str | Path | None = None, *, resume: bool = False, overwrite: bool = False) -> Path:
         """Search, store the result and write its maps, on the active Dask cluster or on threads.

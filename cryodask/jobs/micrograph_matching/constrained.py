@@ -8,11 +8,17 @@ import numpy as np
 import pandas as pd
 
 from cryodask.geometry.zyz import zyz_matrices
-from cryodask.io.files import require_new
 from cryodask.io.leopard_em import ORIGINAL_OFFSETS, write_leopard_em
 from cryodask.jobs.micrograph_matching.constrained_config import ConstrainedConfig
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings
-from cryodask.jobs.micrograph_matching.pose_run import Arrays, PoseRun, open_store, plan_chunks, run_marks
+from cryodask.jobs.micrograph_matching.pose_run import (
+    Arrays,
+    PoseRun,
+    check_outputs,
+    open_store,
+    plan_chunks,
+    run_marks,
+)
 from cryodask.jobs.micrograph_matching.refine import (
     check_box,
     open_particle_template,
@@ -105,9 +111,7 @@ def open_constrained(
     search = _Search(config, table, template, settings, angles, threshold, output)
     with_maps = _with_maps(config, first, second)
     check_files(with_maps, config.particle_stack_constrained.df_path, template.edge)
-    if not (resume or overwrite):
-        for path in _outputs(output):
-            require_new(path, overwrite=False)
+    check_outputs(_outputs(output), with_maps, settings, resume=resume, overwrite=overwrite)
     hand = config.cryodask.defocus_hand
     main = _run(search, with_maps, hand, np.arange(len(table)), memory, resume=resume)
     main.is_finished = resume and output.exists() and not Path(main.store.path).exists()

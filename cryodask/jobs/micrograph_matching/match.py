@@ -150,6 +150,11 @@ def match_micrograph(
 
 def lazy_match(config: MatchConfig, explicit: Explicit, resources: Resources) -> xr.Dataset:
     """Return the lazy result of a configuration."""
+    if config.cryodask.strategy == "coarse_to_fine":
+        raise InputError(
+            "strategy = coarse_to_fine: a search in two stages is stored as it runs; use "
+            "cryodask.MatchConfig.from_mapping({...}).run('result.zarr')"
+        )
     inputs = load_inputs(config, explicit=explicit)
     for notice in inputs.notices:
         log.info("%s", notice)

@@ -13,7 +13,7 @@ from cryodask.io.leopard_em import Meaning
 from cryodask.io.map_files import map_shape, read_map
 from cryodask.jobs.micrograph_matching.config import MatchConfig
 from cryodask.jobs.micrograph_matching.optics_block import OpticsGroup
-from cryodask.jobs.micrograph_matching.result import LOCAL, MAP_FILES
+from cryodask.jobs.micrograph_matching.result import LOCAL, MAP_FILES, RESCORED
 from cryodask.picking.image_picks import MatchMaps
 from cryodask.results.orientation_maps import NOT_SEARCHED
 
@@ -99,7 +99,7 @@ def dataset_maps(dataset: xr.Dataset, source: str | None = None) -> MatchMaps:
     """
     facts = dataset.attrs
     names = ("mip", "scaled_mip", "score_mean", "score_std", "defocus", "orientation")
-    wanted = [*names, *(name for name in (LOCAL, "hypothesis", "pixel_size") if name in dataset)]
+    wanted = [*names, *(name for name in (LOCAL, "hypothesis", "pixel_size", RESCORED) if name in dataset)]
     maps = {name: dataset[name].values for name in wanted}
     searched = maps["orientation"] != NOT_SEARCHED
     angles = dataset["euler"].values[np.where(searched, maps["orientation"], 0)].astype(np.float32)
@@ -118,6 +118,7 @@ def dataset_maps(dataset: xr.Dataset, source: str | None = None) -> MatchMaps:
         pixel_size=maps.get("pixel_size"),
         local=maps.get(LOCAL),
         hypothesis=maps.get("hypothesis"),
+        exact=maps[RESCORED] > 0 if RESCORED in maps else None,
         rows=dataset["y_index"].values,
         columns=dataset["x_index"].values,
         facts={**optics_facts(optics), **_stored_places(dataset, source)},

@@ -13,6 +13,7 @@ import scipy.fft
 
 from cryodask.errors import InputError
 from cryodask.io.files import require_exists
+from cryodask.io.map_files import map_shape
 from cryodask.jobs.execution import execute
 from cryodask.jobs.micrograph_matching.optimize_config import (
     NO_DETECTOR,
@@ -30,47 +31,14 @@ from cryodask.jobs.micrograph_matching.template_input import (
     read_template,
     require_scale,
 )
+from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, Optimum, optimum
 from cryodask.kernels.slices import template_spectrum
 from cryodask.optics.dose import DoseFilter
 from cryodask.optics.frequency import half_frequencies
+from cryodask.picking.thresholds import false_positive_threshold
 
 if TYPE_CHECKING:
     from distributed import Client
-
-MIN_SNR = 8.0
-SAME_SIZE = 1e-9  # angstrom
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """What the search found.
-
-    Attributes
-    ----------
-    table
-        pixel_size (angstrom), score (mean z), particles, stage; in the order they were tried.
-    pixel_size, uncertainty
-        Vertex of the parabola around the best value and its standard error, angstrom; NaN where the best is
-        the end of its range.
-    """
-
-    table: pd.DataFrame
-    pixel_size: float
-    uncertainty: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which particles count: those of z at least `min_snr`, or the `best_n`."""
-
-    min_snr: float = MIN_SNR
-    best_n: int | None = None
-
-    def score(self, z: np.ndarray) -> tuple[float, int]:
-        """Return the mean z of the particles that count, and their number; NaN where there is none."""
-        z = z[np.isfinite(z)]
-        chosen = np.sort(z)[::-1][: self.best_n] if self.best_n else z[z >= self.min_snr]
-        return (float(chosen.mean()), len(chosen)) if len(chosen) else (math.nan, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +50,8 @@ class Optimization:
     template: TemplateInput
     settings: PoseSettings
     memory: float
+    known_z: np.ndarray
+    noise_limits: np.ndarray
 
     @property
     def coarse(self) -> np.ndarray:
@@ -168,7 +138,8 @@ def open_optimization(
         particle_settings(config, stack, device),
         filter_from="micrograph" if config.apply_global_filtering else "box",
     )
-    found = Optimization(config, start, template, settings, memory)
+    limits, known = _noise_limits(table, start), _known_z(table)
+    found = Optimization(config, start, template, settings, memory, known, limits)
     ends = [found.coarse.min() + found.fine(0.0).min(), found.coarse.max() + found.fine(0.0).max()]
     if min(ends) <= 0:
         raise InputError(f"pixel_size_coarse_search: voxel sizes from {min(ends):g}, expected more than 0")
@@ -182,6 +153,7 @@ def optimize(
     choice: Choice | None = None,
     consecutive_threshold: int | None = None,
     client: "Client | None" = None,
+    tell: Callable[[str], None] = lambda notice: None,
 ) -> Optimum:
     """Score the coarse and then the fine list of voxel sizes.
 
@@ -190,11 +162,13 @@ def optimize(
     work
         From `open_optimization`.
     choice
-        Which particles count; those of z >= 8 by default.
+        Which particles count; those of z >= 8 by default, at the template's own voxel size.
     consecutive_threshold
         Stop a list after so many falling scores in a row; None scores all of it.
     client
         Dask client; the active one, else threads of this process, by default.
+    tell
+        Called with what a user should know.
 
     Returns
     -------
@@ -206,8 +180,8 @@ def optimize(
         No particle reaches `min_snr` at any voxel size.
     """
     choice = choice or Choice()
-    rows: list[dict[str, float | int | str]] = []
-    highest = -math.inf
+    counted = _counted(work, choice, client, tell)
+    scored: list[tuple[float, str, np.ndarray]] = []
     best = work.template.voxel_size
     stages = (("coarse", work.config.pixel_size_coarse_search), ("fine", work.config.pixel_size_fine_search))
     for stage, block in stages:
@@ -216,54 +190,44 @@ def optimize(
         values = work.coarse if stage == "coarse" else work.fine(best)
         tried: list[float] = []
         for some in _portions(values, consecutive_threshold):
-            z = work.scores(some, client)
-            highest = max(highest, float(np.nanmax(z, initial=-math.inf)))
-            for value, line in zip(some.tolist(), z, strict=True):
-                score, count = choice.score(line)
-                rows.append({"pixel_size": value, "score": score, "particles": count, "stage": stage})
-                tried.append(score)
+            z = work.scores(some, client)[:, counted]
+            scored += [(value, stage, line) for value, line in zip(some.tolist(), z, strict=True)]
+            tried += z.mean(axis=1).tolist()
             if consecutive_threshold and _falls(tried, consecutive_threshold):
                 break
-        if np.isfinite(tried).any():
-            best = float(values[int(np.nanargmax(tried))])
-    table = pd.DataFrame(rows, columns=["pixel_size", "score", "particles", "stage"])
-    if not (table["particles"] > 0).any():
-        raise InputError(f"no particle reaches min_snr = {choice.min_snr:g}, the highest z is {highest:.3f}")
-    return Optimum(table, *parabola_optimum(table))
+        best = float(values[int(np.argmax(tried))])
+    return optimum(scored)
 
 
-def parabola_optimum(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the voxel size of best score and its standard error, by a parabola around the best value.
+def _counted(
+    work: Optimization, choice: Choice, client: "Client | None", tell: Callable[[str], None]
+) -> np.ndarray:
+    """Return which particles count, the same at every voxel size: those that do at the template's own.
 
-    It is fitted to all scores between the values of the first list on either side: those of the second list
-    alone lie so close that noise would bend it. The z-score of a particle has unit noise, and N particles of
-    mean z the log-likelihood N z^2/2, so that the error is 1/sqrt(N z |z''|).
-
-    Parameters
-    ----------
-    table
-        pixel_size, score, particles, stage.
+    A set that changed with the voxel size would drop particles as their z falls, which lifts the mean, and
+    take in peaks of noise wherever they happen to rise. For the same reason it is the lower of two z that
+    counts, that of the table and that found here: noise is rarely high in both.
     """
-    known = table[np.isfinite(table["score"])]
-    if known.empty:
-        return math.nan, math.nan
-    best = known.loc[known["score"].idxmax()]
-    centre, coarse = (
-        float(best["pixel_size"]),
-        table.loc[table["stage"] == table["stage"].iloc[0], "pixel_size"],
-    )
-    below, above = coarse[coarse < centre - SAME_SIZE], coarse[coarse > centre + SAME_SIZE]
-    if below.empty or above.empty:
-        return centre, math.nan
-    low, high = float(below.max()), float(above.min())
-    near = known[known["pixel_size"].between(low - SAME_SIZE, high + SAME_SIZE)]
-    if near["pixel_size"].nunique() < 3:
-        return centre, math.nan
-    a, b, _ = np.polyfit(near["pixel_size"] - centre, near["score"], 2)
-    if not a < 0:
-        return centre, math.nan
-    vertex = min(max(centre - b / (2 * a), low), high)
-    return float(vertex), 1.0 / math.sqrt(int(best["particles"]) * float(best["score"]) * 2 * abs(a))
+    z = np.minimum(work.scores(np.array([work.template.voxel_size]), client)[0], work.known_z)
+    counted = choice.counted(z)
+    if not counted.any():
+        z = np.fmax.reduce(work.scores(work.coarse, client))
+        counted = choice.counted(z)
+        if not counted.any():
+            highest = float(np.nanmax(z, initial=-math.inf))
+            raise InputError(
+                f"no particle reaches min_snr = {choice.min_snr:g}, the highest z is {highest:.3f}"
+            )
+        tell("no particle reaches min_snr at the given voxel size; counted are those that do at another")
+    doubtful = int((z[counted] < work.noise_limits[counted]).sum())
+    if doubtful:
+        highest = work.noise_limits[counted].max()
+        tell(
+            f"{doubtful} of {counted.sum()} counted particles have z below {highest:.2f}, which noise alone "
+            "reaches once a micrograph; peaks of noise have no voxel size and draw the optimum aside: raise "
+            "--min-snr or lower --best-n"
+        )
+    return counted
 
 
 def simulated_template(config: OptimizeConfig, voxel_size: float) -> np.ndarray:
@@ -322,6 +286,24 @@ def _template(config: OptimizeConfig, pixel_size: float) -> TemplateInput:
     path = config.template_volume_path or ""
     with config.source.placed("template_volume_path"):
         return open_template(path, pixel_size, config.cryodask.template_pixel_size)
+
+
+def _known_z(table: pd.DataFrame) -> np.ndarray:
+    """Return the z-scores of a table, refined where they are; infinite where there is none."""
+    name = next((name for name in ("refined_scaled_mip", "scaled_mip") if name in table), None)
+    if name is None:
+        return np.full(len(table), np.inf)
+    return pd.to_numeric(table[name], errors="coerce").fillna(np.inf).to_numpy(float)
+
+
+def _noise_limits(table: pd.DataFrame, start: StartPoses) -> np.ndarray:
+    """Return the z that noise is expected to reach once in each particle's micrograph; 0 where unknown."""
+    if "total_correlations" not in table:
+        return np.zeros(len(table))
+    searched = pd.to_numeric(table["total_correlations"], errors="coerce").fillna(0.0).to_numpy(float)
+    positions = np.array([math.prod(map_shape(path, "map")) for path in start.mean_maps], float)
+    scores = searched * positions[start.mean_map]
+    return np.array([false_positive_threshold(1.0, m) if m > 2 else 0.0 for m in scores.tolist()])
 
 
 def _check_detector(config: OptimizeConfig, settings: SimulatorConfig) -> None:

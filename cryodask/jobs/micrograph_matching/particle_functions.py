@@ -15,11 +15,12 @@ from cryodask.jobs.execution import execute
 from cryodask.jobs.micrograph_matching.constrained import open_constrained
 from cryodask.jobs.micrograph_matching.constrained_config import ConstrainedConfig
 from cryodask.jobs.micrograph_matching.match import DefocusRange
-from cryodask.jobs.micrograph_matching.optimize import Choice, Optimum, open_optimization, optimize
+from cryodask.jobs.micrograph_matching.optimize import open_optimization, optimize
 from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
 from cryodask.jobs.micrograph_matching.pose_problem import Strategy
 from cryodask.jobs.micrograph_matching.refine import open_refinement
 from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
+from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, Optimum
 
 Table = str | Path | pd.DataFrame
 Volume = str | Path | np.ndarray

@@ -18,6 +18,7 @@ from cryodask.jobs.micrograph_matching.problem import MicrographProblem
 from cryodask.kernels.image_correlation import workspace_bytes
 from cryodask.kernels.image_projection import BLOCK
 from cryodask.kernels.slices import template_spectrum
+from cryodask.picking.thresholds import false_positive_threshold
 from cryodask.search.plan import plan_tiles
 from cryodask.search.tiles import Batch, Tile, TilePlan
 
@@ -83,6 +84,17 @@ def make_problem(inputs: MatchInputs, folder: Path, resources: Resources) -> Mic
             is_one_of_many=inputs.is_one_of_many,
         ),
     )
+
+
+def count_positions(inputs: MatchInputs) -> int:
+    """Return how many positions are searched."""
+    mask = position_mask(inputs)
+    return math.prod(inputs.positions_shape) if mask is None else int(mask.sum())
+
+
+def run_threshold(inputs: MatchInputs) -> float:
+    """Return the z-score that noise passes once in the whole search."""
+    return false_positive_threshold(1.0, float(count_positions(inputs)) * inputs.hypotheses)
 
 
 def make_plan(inputs: MatchInputs, problem: MicrographProblem, resources: Resources) -> TilePlan:

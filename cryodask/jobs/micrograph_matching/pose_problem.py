@@ -11,10 +11,12 @@ import numpy as np
 from cryodask.arrays.module import to_numpy
 from cryodask.geometry.local_grid import LocalGrid
 from cryodask.geometry.zyz import zyz_angles, zyz_matrices
-from cryodask.io.map_files import map_shape, read_map
+from cryodask.io.map_files import map_shape
 from cryodask.jobs.micrograph_matching import pose_constants as constants
+from cryodask.jobs.micrograph_matching.binning import Binning
 from cryodask.jobs.micrograph_matching.filter_block import PreprocessingFilters
 from cryodask.jobs.micrograph_matching.image_filtering import FilteredImage, filter_image
+from cryodask.jobs.micrograph_matching.map_statistics import map_binning, map_region
 from cryodask.jobs.micrograph_matching.optics_block import Compat
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses
 from cryodask.kernels.pose_search import (
@@ -22,6 +24,7 @@ from cryodask.kernels.pose_search import (
     BestPose,
     PoseHypotheses,
     Surroundings,
+    batch_highest,
     scored_blocks,
     subpixel_peak,
 )
@@ -194,6 +197,8 @@ class PoseProblem:
             image = constants.checked_image(path, *map(slice, start.tolist(), stop.tolist()))
             filtered = filter_image(image, settings.filters)
             region, image_origin = filtered.image, start
+        if settings.compat:  # Leopard-EM drops the mean of the box, as its transform's first coefficient
+            region = region - region.mean(dtype=np.float64).astype(np.float32)
         around = self._surroundings(row, region, start, position)
         matrix = zyz_matrices(poses.angles[row][None])[0]
         return Particle(row, matrix, around, start, filtered, image_origin)
@@ -212,13 +217,22 @@ class PoseProblem:
         if (count < 1).any():
             return Surroundings(region, np.empty((0, 2), int), np.empty(0), np.empty(0))
         rows, columns = (slice(int(a), int(a + c)) for a, c in zip(start, count, strict=True))
-        mean = read_map(poses.mean_maps[poses.mean_map[row]], rows, columns)
-        spread = read_map(poses.std_maps[poses.std_map[row]], rows, columns)
+        mean, spread = (
+            map_region(path, rows, columns, *self._map_grid(row, path))
+            for path in (poses.mean_maps[poses.mean_map[row]], poses.std_maps[poses.std_map[row]])
+        )
         spread = np.sqrt(spread) if (poses.meaning == "variance") != bool(settings.compat) else spread
         shifts = np.argwhere(np.isfinite(mean) & (spread > 0))
         inside = np.abs(shifts + start - position).max(axis=1, initial=0) <= settings.reach
         shifts = shifts[inside]
         return Surroundings(region, shifts, mean[tuple(shifts.T)], spread[tuple(shifts.T)])
+
+    def _map_grid(self, row: int, path: str) -> tuple[tuple[int, int], Binning | None]:
+        """Return the shape of a map of the search, and how its positions lie on the micrograph's pixels."""
+        poses = self.poses
+        image = map_shape(poses.micrographs[poses.micrograph[row]], "micrograph_path")
+        shape, pixel_size = map_shape(path, "map"), poses.optics(row).pixel_size
+        return shape, map_binning(path, shape, image, self.settings.edge, pixel_size)
 
     def _search(self, particle: Particle, batch: Batch) -> BestPose:
         if not len(particle.around.shifts):
@@ -254,8 +268,7 @@ class PoseProblem:
             at = slice(rotation - first, rotation - first + scores.shape[1])
             highest[at] = np.maximum(highest[at], scores.max(axis=(0, 2)))
         if settings.compat and best.pose != NO_ID:
-            begin = (best.pose % total - first) // settings.batch * settings.batch
-            best = replace(best, cc=float(highest[begin : begin + settings.batch].max()))
+            best = replace(best, cc=batch_highest(highest, best.pose % total - first, settings.batch))
         return best
 
     def _spectrum(self) -> Any:

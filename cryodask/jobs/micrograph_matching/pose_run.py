@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,13 @@ import numpy as np
 import zarr
 from pydantic import BaseModel
 
-from cryodask.errors import ResourceError
+from cryodask.errors import InputError, ResourceError
+from cryodask.io.files import require_new
+from cryodask.io.map_files import map_shape
+from cryodask.jobs.disk import check_disk, nearest_folder
 from cryodask.jobs.input_files import file_identity
 from cryodask.jobs.micrograph_matching import pose_constants as constants
+from cryodask.jobs.micrograph_matching.outputs import check_writable
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses
 from cryodask.kernels.pose_search import COLUMN_BYTES
@@ -166,12 +170,51 @@ def open_store(final: Path, marks: Mapping[str, Any], *, resume: bool) -> tuple[
     InputError
         Where configuration or inputs changed since.
     """
-    store = RunStore(str(final.with_name(f"{final.stem}.partial.zarr")))
+    store = RunStore(str(unfinished(final)))
     if not (resume and store.exists()):
         return store, None
     plan, before = store.read_plan()
     check_same_run(before, marks)
     return store, plan
+
+
+def check_outputs(
+    outputs: Sequence[Path], start: StartPoses, settings: PoseSettings, *, resume: bool, overwrite: bool
+) -> None:
+    """Refuse results that are there already, folders that cannot be written, and disks without room.
+
+    Parameters
+    ----------
+    outputs
+        The tables that a run writes; its unfinished store lies beside the first.
+    start, settings
+        What the store holds: a filtered copy of every micrograph, and the template's spectrum.
+    resume, overwrite
+        An unfinished run is continued, or makes way.
+
+    Raises
+    ------
+    InputError
+        Naming the file.
+    ResourceError
+        The disk has no room.
+    """
+    final = outputs[0]
+    check_writable(final, "--output")
+    if not (resume or overwrite):
+        for path in outputs:
+            require_new(path, overwrite=False)
+        store = unfinished(final)
+        if store.exists():
+            raise InputError(f"{store.name} is unfinished; use --resume or --overwrite")
+    images = sum(4.0 * math.prod(map_shape(path, "micrograph_path")) for path in start.micrographs)
+    spectrum = 4.0 * (settings.padding * settings.edge) ** 3
+    check_disk(nearest_folder(final.absolute().parent), images + spectrum + 256.0 * len(start))
+
+
+def unfinished(final: Path) -> Path:
+    """Return the store of an unfinished result."""
+    return final.with_name(f"{final.stem}.partial.zarr")
 
 
 def run_marks(config: BaseModel, files: Mapping[str, str], **options: Any) -> dict[str, Any]:

@@ -9,12 +9,17 @@ import pandas as pd
 
 from cryodask.errors import InputError
 from cryodask.geometry.local_grid import COARSENING, leopard_em_local_matrices
-from cryodask.io.files import require_new
 from cryodask.io.leopard_em import write_leopard_em
 from cryodask.jobs.micrograph_matching.inputs import particle_radius
 from cryodask.jobs.micrograph_matching.particle_blocks import ParticleStack
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings, Strategy
-from cryodask.jobs.micrograph_matching.pose_run import PoseRun, open_store, plan_chunks, run_marks
+from cryodask.jobs.micrograph_matching.pose_run import (
+    PoseRun,
+    check_outputs,
+    open_store,
+    plan_chunks,
+    run_marks,
+)
 from cryodask.jobs.micrograph_matching.refine_config import ParticleConfig, RefineConfig
 from cryodask.jobs.micrograph_matching.refined_table import refined_table
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses, check_files, read_start_poses
@@ -86,8 +91,7 @@ def open_refinement(
     )
     is_finished = resume and output.exists()
     store, plan = open_store(output, marks, resume=resume)
-    if not (resume or overwrite):
-        require_new(output, overwrite=False)
+    check_outputs([output], start, settings, resume=resume, overwrite=overwrite)
     count = len(turns) if strategy == "exhaustive" else len(settings.grid.coarse().matrices()) + 125
     return PoseRun(
         name=output.name,

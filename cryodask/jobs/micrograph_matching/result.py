@@ -15,16 +15,16 @@ from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.micrograph_matching import constants
 from cryodask.jobs.micrograph_matching.inputs import MatchInputs, position_mask
-from cryodask.jobs.micrograph_matching.planning import input_files
+from cryodask.jobs.micrograph_matching.planning import count_positions, input_files, run_threshold
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
 from cryodask.kernels.image_correlation import HISTOGRAM_BINS, HISTOGRAM_HIGH, HISTOGRAM_LOW
 from cryodask.kernels.local_zscore import local_zscore
-from cryodask.picking.thresholds import false_positive_threshold
 from cryodask.results.leopard_em import MAP_FILES
 from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
 
 LOCAL = "scaled_mip_local"
+RESCORED = "rescored"  # where a search in two stages is exact
 
 
 def coordinates(inputs: MatchInputs) -> dict[str, Any]:
@@ -50,8 +50,7 @@ def table_variables(inputs: MatchInputs) -> dict[str, Any]:
 
 def attributes(inputs: MatchInputs, problem: MicrographProblem, plan: TilePlan) -> dict[str, Any]:
     """Return the attributes of a result: where it comes from and what a reader needs."""
-    config, mask = inputs.config, position_mask(inputs)
-    positions = math.prod(problem.shape) if mask is None else int(mask.sum())
+    config = inputs.config
     files = input_files(inputs)
     return {
         "cryodask_version": cryodask.__version__,
@@ -75,8 +74,8 @@ def attributes(inputs: MatchInputs, problem: MicrographProblem, plan: TilePlan) 
         "total_orientations": len(inputs.angles),
         "total_defocus": len(inputs.defoci),
         "total_pixel_sizes": len(inputs.pixel_offsets),
-        "positions": positions,
-        "threshold": false_positive_threshold(1.0, float(positions) * inputs.hypotheses),
+        "positions": count_positions(inputs),
+        "threshold": run_threshold(inputs),
         "plan": json.dumps({"grid": plan.grid, "tile": plan.core, "block": plan.block}),
         "map_files": json.dumps(map_files(inputs)),
     }

@@ -7,7 +7,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import zarr
 from cryodask.errors import ResourceError
 from cryodask.jobs import execution
 from cryodask.jobs.disk import check_disk, nearest_folder
-from cryodask.jobs.execution import iso_time
+from cryodask.jobs.execution import Stage, iso_time
 from cryodask.jobs.micrograph_matching import constants
+from cryodask.jobs.micrograph_matching.binning import choose_binning
 from cryodask.jobs.micrograph_matching.config import MatchConfig
 from cryodask.jobs.micrograph_matching.inputs import Explicit, MatchInputs, TemplateCache, load_inputs
 from cryodask.jobs.micrograph_matching.outputs import (
@@ -40,7 +42,16 @@ from cryodask.jobs.micrograph_matching.planning import (
     write_constants,
 )
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
+from cryodask.jobs.micrograph_matching.rescoring import Rescoring
 from cryodask.jobs.micrograph_matching.result import finish_store, map_files
+from cryodask.jobs.micrograph_matching.two_stages import (
+    COARSE,
+    Choices,
+    FirstStage,
+    make_first_stage,
+    second_plan,
+    second_working_set,
+)
 from cryodask.results.accessor import open_result
 from cryodask.results.leopard_em import write_maps
 from cryodask.search.driver import Progress
@@ -61,6 +72,7 @@ class MatchRun:
     store: RunStore
     final: Path
     files: dict[str, str]
+    first: FirstStage | None = None
     is_finished: bool = False
     replaces: bool = False
     started: float = field(default_factory=time.time)
@@ -72,9 +84,32 @@ class MatchRun:
         return f"{self.inputs.config.micrograph_name} with {self.inputs.config.template_name}"
 
     @property
+    def search(self) -> MicrographProblem:
+        """What all orientations of its list are searched on: the first stage where there is one."""
+        return self.problem if self.first is None else self.first.problem
+
+    @property
+    def search_plan(self) -> TilePlan:
+        """The tiles of that search."""
+        return self.plan if self.first is None else self.first.plan
+
+    @cached_property
+    def last(self) -> "MicrographProblem | Rescoring":
+        """The problem whose maps are the result."""
+        return self.problem if self.first is None else self.first.second(self.inputs, self.problem)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What is computed, in order."""
+        search = Stage(self.search, self.search_plan, self.store, self.seconds_each)
+        if self.first is None:
+            return [search]
+        return [replace(search, store=self.first.store), Stage(self.last, self.plan, self.store, 1.0)]
+
+    @property
     def stored_bytes(self) -> float:
         """Bytes of the result, uncompressed, and of its map files."""
-        maps = sum(np.dtype(variable.dtype).itemsize for variable in self.problem.variables)
+        maps = sum(np.dtype(variable.dtype).itemsize for variable in self.last.variables)
         return float(math.prod(self.problem.shape)) * (maps + 4 * len(self.files))
 
     @property
@@ -84,40 +119,50 @@ class MatchRun:
         spectrum = 4.0 * (padding * self.problem.box) ** 3
         image = 4.0 * math.prod(self.inputs.binning.searched_shape)
         filters = 4.0 * self.problem.scores_each * self.problem.box**2 / 2
-        return spectrum + image + filters + PARTIALS * POSITION_BYTES * math.prod(self.plan.core)
+        if self.first is not None:  # its own constants and maps
+            spectrum, image, filters = 2 * spectrum, 2 * image, 2 * filters
+            image += self.stored_bytes
+        return spectrum + image + filters + PARTIALS * POSITION_BYTES * math.prod(self.search_plan.core)
 
     @property
     def working_set(self) -> float:
         """Bytes of a task."""
-        return working_set(self.inputs, self.problem, self.plan.block, self.plan.core)
+        inputs = self.inputs if self.first is None else self.first.inputs
+        needed = working_set(inputs, self.search, self.search_plan.block, self.search_plan.core)
+        if self.first is None:
+            return needed
+        return max(needed, second_working_set(self.problem, self.inputs.config.cryodask.padding))
 
     @property
     def seconds_each(self) -> float:
         """CPU seconds of one orientation on one tile, by a rule of thumb."""
-        return rough_seconds(self.problem, self.plan.block)
+        return rough_seconds(self.search, self.search_plan.block)
 
     def rough_seconds(self) -> float:
-        """CPU seconds of the whole search, by a rule of thumb."""
-        return self.seconds_each * self.problem.hypotheses * len(self.plan.tiles)
+        """CPU seconds of the whole search, without a second stage, by a rule of thumb."""
+        return self.seconds_each * self.search.hypotheses * len(self.search_plan.tiles)
 
     def measured_seconds(self) -> float:
-        """CPU seconds of the whole search, measured by a short calibration."""
+        """CPU seconds of the whole search, without a second stage, measured by a short calibration."""
+        inputs = self.inputs if self.first is None else self.first.inputs
         with tempfile.TemporaryDirectory(prefix="cryodask-") as folder:
-            each = measured_seconds(self.inputs, self.problem, self.plan.tiles[0], Path(folder))
-        return each * self.problem.hypotheses * len(self.plan.tiles)
+            each = measured_seconds(inputs, self.search, self.search_plan.tiles[0], Path(folder))
+        return each * self.search.hypotheses * len(self.search_plan.tiles)
 
     def begin(self) -> None:
         """Create the store, unless it is resumed."""
         if not self.store.exists():
             shutil.rmtree(self.store.path, ignore_errors=True)
             self.new_folders = [f for f in self.final.parents if not f.exists()]
-            self.store.create(self.plan, self.problem.variables, ("y", "x"), fingerprint(self.inputs))
+            self.store.create(self.plan, self.last.variables, ("y", "x"), fingerprint(self.inputs))
         if not constants.has_tables(Path(self.problem.folder)):
             write_constants(self.inputs, self.problem)
+        if self.first is not None:
+            self.first.begin()
 
     def forget(self) -> None:
         """Remove what was begun and has nothing to resume."""
-        if not constants.is_prepared(Path(self.problem.folder)):
+        if not constants.is_prepared(Path(self.search.folder)):
             shutil.rmtree(self.store.path, ignore_errors=True)
             with suppress(OSError):
                 for folder in self.new_folders:
@@ -134,6 +179,8 @@ class MatchRun:
             ),
             "fingerprint": json.dumps(fingerprint(self.inputs)),
         }
+        if self.first is not None and isinstance(self.last, Rescoring):
+            extra |= self.first.attributes(self.last)
         summaries = [stored[tile.index].summary for tile in self.plan.tiles]
         notices = finish_store(self.store.path, self.inputs, self.problem, self.plan, summaries, extra)
         if self.files:
@@ -179,10 +226,11 @@ def open_runs(
     many, templates = len(configs) > 1, TemplateCache()
     finals = [_final(config, output, many) for config in configs]
     check_distinct(configs, finals)
-    runs = []
+    runs: list[MatchRun] = []
+    choices: Choices = {}
     for config, final in zip(configs, finals, strict=True):
         inputs = load_inputs(config, explicit=explicit, is_one_of_many=many, templates=templates)
-        runs.append(_open_run(inputs, final, resources, resume=resume, overwrite=overwrite))
+        runs.append(_open_run(inputs, final, resources, choices, resume=resume, overwrite=overwrite))
     left = [run for run in runs if not run.is_finished]
     if left:
         folder = nearest_folder(left[0].final.absolute().parent)
@@ -197,11 +245,17 @@ def _final(config: MatchConfig, output: Path | None, many: bool) -> Path:
 
 
 def _open_run(
-    inputs: MatchInputs, final: Path, resources: Resources, *, resume: bool, overwrite: bool
+    inputs: MatchInputs,
+    final: Path,
+    resources: Resources,
+    choices: Choices,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> MatchRun:
     store, files = RunStore(str(store_path(final))), map_files(inputs)
     check_existing(inputs, final, store, files, resume=resume, overwrite=overwrite)
-    problem = make_problem(inputs, store.constants, resources)
+    inputs, problem, first = _stages(inputs, store, resources, choices)
     # an unfinished store beside a finished one is an interrupted --overwrite: that is what goes on
     is_finished = resume and final.exists() and not store.exists()
     if is_finished:
@@ -210,15 +264,27 @@ def _open_run(
         plan, before = store.read_plan()
         check_same_run(before, fingerprint(inputs))
     else:
-        plan = make_plan(inputs, problem, resources)
-    run = MatchRun(inputs, problem, plan, store, final, files, is_finished, overwrite and not resume)
+        plan = make_plan(inputs, problem, resources) if first is None else second_plan(problem)
+    run = MatchRun(inputs, problem, plan, store, final, files, first, is_finished)
+    run.replaces = overwrite and not resume
     if run.working_set > resources.memory:
         raise ResourceError(
-            f"{run.name}: a tile of {plan.block[0]} x {plan.block[1]} needs {run.working_set / 2**30:.3g} "
-            f"GiB, a worker has {resources.memory / 2**30:.3g} GiB; raise --memory or set "
-            "cryodask.tile smaller"
+            f"{run.name}: a tile of {' x '.join(map(str, run.search_plan.block))} needs "
+            f"{run.working_set / 2**30:.3g} GiB, a worker has "
+            f"{resources.memory / 2**30:.3g} GiB; raise --memory or set cryodask.tile smaller"
         )
     return run
+
+
+def _stages(
+    inputs: MatchInputs, store: RunStore, resources: Resources, choices: Choices
+) -> tuple[MatchInputs, MicrographProblem, FirstStage | None]:
+    """Return the inputs and the problem at full size, and the coarse search before it."""
+    if inputs.config.cryodask.strategy == "coarse_to_fine":
+        # bin_to is then that of the first stage
+        inputs = replace(inputs, binning=choose_binning(None, 1.0, inputs.box, inputs.image_shape), share=1.0)
+    problem = make_problem(inputs, store.constants, resources)
+    return inputs, problem, make_first_stage(inputs, resources, store.run_folder / COARSE, choices)
 
 
 def execute(runs: Sequence[MatchRun], *, resources: Resources | None = None, **options: Any) -> list[Path]:

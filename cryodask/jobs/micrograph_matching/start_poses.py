@@ -20,6 +20,7 @@ from cryodask.io.leopard_em import (
     variance_meaning,
 )
 from cryodask.io.map_files import map_shape
+from cryodask.jobs.micrograph_matching.map_statistics import check_map
 from cryodask.jobs.micrograph_matching.optics_block import Compat, EvenZernikes, OddZernikes
 from cryodask.jobs.micrograph_matching.picks import ImagePickOptions, joined_table, pick_images
 from cryodask.optics.ctf_image import EVEN_TERMS, ODD_TERMS, ImageCtf
@@ -223,18 +224,11 @@ def check_files(start: StartPoses, source: str, edge: int) -> None:
             raise InputError(f"{path}: {height} x {width}, smaller than the template of {edge} px")
     for column, (names, numbers) in list(_FILES.items())[1:]:
         found = [map_shape(path, f"{source}: {column}") for path in getattr(start, names)]
-        pairs = np.unique(np.stack([getattr(start, numbers), start.micrograph]), axis=1).T
-        for at, image in pairs:
-            _check_shape(getattr(start, names)[at], found[at], shapes[image], edge)
-
-
-def _check_shape(path: str, found: tuple[int, int], image: tuple[int, int], edge: int) -> None:
-    valid = image[0] - edge + 1, image[1] - edge + 1
-    if found not in (valid, image):
-        raise InputError(
-            f"{path}: {found[0]} x {found[1]}, expected {valid[0]} x {valid[1]} (a micrograph of "
-            f"{image[0]} x {image[1]} less a template of {edge} px, plus 1)"
-        )
+        numbered, sizes = getattr(start, numbers), start.microscopes[:, MICROSCOPE.index("pixel_size")]
+        for row in np.unique(np.stack([numbered, start.micrograph]), axis=1, return_index=True)[1]:
+            at = numbered[row]
+            image = shapes[start.micrograph[row]]
+            check_map(getattr(start, names)[at], found[at], image, edge, float(sizes[row]))
 
 
 def _prefix(table: pd.DataFrame, source: str, tell: Callable[[str], None]) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from cryodask.geometry.ladder import Ladder, climb
+from cryodask.geometry.ladder import BEST_ROWS, Ladder, climb
 from cryodask.geometry.neighbours import RowFinder
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.coarse_maps import CoarseMaps, Peaks
 from cryodask.jobs.tomogram_matching.many_templates import join_states
-from cryodask.jobs.tomogram_matching.menu import BEST_ROWS
 from cryodask.jobs.tomogram_matching.noise_spectrum import read_whitening
 from cryodask.jobs.tomogram_matching.pieces import cut_tile
 from cryodask.jobs.tomogram_matching.problem import TomogramProblem

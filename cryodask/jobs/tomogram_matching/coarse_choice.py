@@ -11,9 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from cryodask.arrays.lengths import fast_even_length
 from cryodask.geometry.euler import euler_from_rotation, rotation_from_euler
-from cryodask.geometry.ladder import Ladder
+from cryodask.geometry.ladder import Ladder, count_local_rows
 from cryodask.geometry.neighbours import RowFinder, coarser_grid
 from cryodask.io.volume import read_region
+from cryodask.jobs.miss_model import MissModel
 from cryodask.jobs.tomogram_matching.area import SearchArea
 from cryodask.jobs.tomogram_matching.coarse_search import coarse_problem
 from cryodask.jobs.tomogram_matching.coarse_tables import make_coarse_tables
@@ -29,14 +30,12 @@ from cryodask.jobs.tomogram_matching.menu import (
     candidate_voxels,
     choose_offers,
     coarse_choices,
-    count_local_rows,
     describe,
     make_offer,
     pilot_rows,
     scaled_candidates,
 )
 from cryodask.jobs.tomogram_matching.miss_probability import (
-    MissModel,
     Stage,
     filtered_power,
     miss_models,

@@ -9,10 +9,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 from scipy.special import ndtr
 
-from cryodask.geometry.ladder import Ladder, climb
-from cryodask.geometry.neighbours import RowFinder
-from cryodask.geometry.symmetry import symmetry_group
-from cryodask.jobs.tomogram_matching.miss_probability import MissModel
+from cryodask.jobs.miss_model import MissModel
 from cryodask.jobs.tomogram_matching.search_grid import AUTOMATIC
 from cryodask.picking.thresholds import false_positive_threshold
 
@@ -25,8 +22,6 @@ GRIDS = 2  # of those that hold the band, the coarsest
 LARGEST_STEP = 60.0
 PILOT_SHARE = 0.05  # of the coarse rows that are searched on one tile before the choice
 LEAST_PILOT = 8
-BEST_ROWS = 3  # coarse rows of a candidate near which the fine rows are tried
-SAMPLED_ROWS = 32
 NEIGHBOURS = 27  # voxels of a candidate: its own and those around it
 
 
@@ -325,27 +320,6 @@ def scaled_candidates(
         power = min(math.log(whole / half) / math.log(rows[1] / rows[0]), 1.0)
     share = min(whole / voxels * (offer.rotations / rows[1]) ** power, 1.0)
     return share * work.voxels * float(offer.choice.factor) ** 3
-
-
-def count_local_rows(ladder: Ladder, symmetry: str = "C1") -> float:
-    """Return how many fine rows a candidate tries, on average over particles of every orientation.
-
-    Parameters
-    ----------
-    ladder
-        From the coarse list to the fine one.
-    symmetry
-        Point group of the template.
-    """
-    sample = np.unique(np.linspace(0, len(ladder.fine) - 1, SAMPLED_ROWS).round().astype(np.int64))
-    poses = ladder.fine[sample]
-    best = RowFinder(ladder.coarse, symmetry).nearest(poses, BEST_ROWS)[1]
-
-    def likeness(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        mates = [(poses[places] * g).inv() * ladder.fine[rows] for g in symmetry_group(symmetry)]
-        return -np.asarray(np.min([mate.magnitude() for mate in mates], axis=0))
-
-    return len(climb(ladder, best, likeness)[0]) / len(sample)
 
 
 def describe(offers: Sequence[Offer] | None, works: Sequence[Work], rates: Sequence[Rates]) -> str:

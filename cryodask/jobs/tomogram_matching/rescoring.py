@@ -30,8 +30,8 @@ class Rescoring:
 
     All full voxels near a coarse maximum of a template or its decoy above mean + 3.5 std of the template's
     coarse scores (near seeds: above 0) are scored with the rows found in its 3x3x3 neighbourhood: those of
-    each template, and of each one beside it its own. What a voxel gets depends on the coarse maps alone, so tiles may be cut
-    anywhere.
+    each template, and of each one beside it its own. What a voxel gets depends on the coarse maps alone, so
+    tiles may be cut anywhere.
 
     Parameters
     ----------
