@@ -99,7 +99,7 @@ def open_cryolike_particles(folder: Path, *, n_stacks: int | None = None) -> Par
         tables.append(table.assign(name=names, file=str(physical.absolute()), optics_group=1))
     joined = pd.concat(tables, ignore_index=True)
     stack = particles_from_array(np.concatenate(images), pixel_size=size)
-    table = stack.table.assign(**{column: joined[column] for column in joined})
+    table = stack.table.assign(**{str(column): joined[column] for column in joined})
     return replace(stack, source=str(folder.absolute()), table=table)
 
 

@@ -196,8 +196,8 @@ def _with_stored_columns(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     if isinstance(group, zarr.Group):
         for key, array in group.arrays():
             if key in table and key not in ("file", "image_number") and array.shape == (len(table),):
-                values = array[:]
-                table[key] = values.astype(object) if values.dtype.kind in "UT" else values
+                values = np.asarray(array[:])
+                table[key] = values.astype(object) if values.dtype.kind in "UTO" else values
     return table
 
 

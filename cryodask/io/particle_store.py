@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.geometry.polar import PolarGrid
@@ -44,8 +45,12 @@ def write_particle_store(
     if Path(path).suffix != ".zarr":
         raise InputError(f"{path}: expected a name that ends in .zarr")
     with written_whole(path, overwrite=overwrite) as temporary:
-        group = zarr.open_group(temporary, mode="w", zarr_format=3)
-        group.attrs["pixel_size"] = pixel_size
+        kept = [column for column in stack.table if column not in ("file", "image_number", "pixel_size")]
+        columns = {str(column): ("particle", stack.table[column].to_numpy()) for column in kept}
+        xr.Dataset(columns, attrs={"pixel_size": pixel_size}).to_zarr(
+            temporary, zarr_format=3, consolidated=False
+        )
+        group = zarr.open_group(temporary, mode="r+")
         length = max(1, min(len(stack), (4 << 20) // (4 * box * box)))
         images = group.create_array(
             "images",
@@ -55,12 +60,6 @@ def write_particle_store(
             dimension_names=("particle", "y", "x"),
         )
         images.attrs["pixel_size"] = pixel_size
-        for column in stack.table:
-            if column in ("file", "image_number", "pixel_size"):
-                continue
-            values = stack.table[column].to_numpy()
-            values = values.astype(str) if values.dtype == object else values
-            group.create_array(column, data=np.asarray(values), dimension_names=("particle",))
         start = 0
         for batch in batches():
             images[start : start + len(batch)] = batch
