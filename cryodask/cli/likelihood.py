@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     metavar="LEVEL,...",
     help="best, likelihood, summary, template, rotation, displacement, full, top.",
 )
-@click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix.")
+@click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix, cryolike.")
 @click.option("--compat", type=click.Choice(["cryolike"]), help="Conventions of another program.")
 @click.option(
     "--ignore-aberrations", is_flag=True, help="Go on without beam tilt, Zernike and magnification."

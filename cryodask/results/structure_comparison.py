@@ -101,7 +101,7 @@ def posterior_of(dataset: xr.Dataset, prior: Any = None) -> xr.Dataset:
 def comparison_figure(dataset: xr.Dataset) -> "Figure":
     """Draw the structures of most evidence: difference of each image, cumulative, posterior.
 
-    Of two structures the histogram's bars are the images; the middle is the sum in the order of the images;
+    The left has one bar an image, for the best two structures; the middle is the sum in order of the images;
     the right is the posterior given each image, averaged, with that given all images in words.
 
     Raises
@@ -120,10 +120,10 @@ def comparison_figure(dataset: xr.Dataset) -> "Figure":
     if len(order) > 1:
         difference = values[order[0]] - values[order[1]]
         title = f"{names[order[0]]} over {names[order[1]]}"
-        left.bar(np.arange(len(difference)), np.sort(difference)[::-1], width=1.0, color=BLUE)
+        left.bar(np.arange(len(difference)), np.sort(difference)[::-1], width=0.9, color=BLUE)
         left.axhline(0, color="black", linewidth=0.8)
         won = int((difference > 0).sum())
-        left.set(xlabel="images, in this order", ylabel="log-likelihood difference (nats)")
+        left.set(xlabel="images, sorted by it", ylabel="log-likelihood difference (nats)")
         left.set_title(f"{title}: {won} of {len(difference)} images", fontsize=10)
         for other in order[1:6]:
             running = np.cumsum(values[order[0]] - values[other])
@@ -143,7 +143,7 @@ def comparison_figure(dataset: xr.Dataset) -> "Figure":
     right.invert_yaxis()
     right.set(xlim=(0, 1), xlabel="posterior of an image, mean")
     best = shares["posterior_all"].values[order[0]]
-    right.set_title(f"all images from {names[order[0]]}: {best:.3g}", fontsize=10)
+    right.set_title(f"given all images: {names[order[0]]} {best:.3g}", fontsize=10)
     return figure
 
 

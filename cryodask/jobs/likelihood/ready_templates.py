@@ -108,6 +108,12 @@ def read_ready(
     InputError
         "i_template = 2: list has 2"; a damaged store or folder.
     """
+    if not path.is_dir():
+        raise InputError(
+            f"{path.name}: no templates, expected a store of make-templates or a folder of CryoLike"
+        )
+    if path.suffix == ".zarr" and _attributes(path).get("kind") != KIND:
+        raise InputError(f"{path.name}: not a store of cryodask make-templates")
     known = list(_of_store(path) if path.suffix == ".zarr" else _of_cryolike(path, is_map))
     for number in chosen if chosen is not None else range(len(known)):
         if not 0 <= number < len(known):

@@ -105,6 +105,8 @@ def _models(
     if settings.kind == "templates" or is_ready(path):
         yield from _ready(path, settings)
         return
+    if settings.i_template != "all":
+        raise InputError(f"i_template = {settings.i_template}: {path.name} holds no ready templates")
     name = settings.name or path.name.removesuffix(".gz").rsplit(".", 1)[0]
     kind = settings.kind or _kind(path)
     if kind == "map":
