@@ -88,6 +88,18 @@ class CryoAccessor:
 
         return leopard_em_maps(self._dataset)
 
+    def to_bioem(self, stem: str | Path) -> list[Path]:
+        """Write a likelihood of listed orientations as BioEM's Output_Probabilities (and ANG_PROB) files.
+
+        Parameters
+        ----------
+        stem
+            Files are named STEM_STRUCTURE_Output_Probabilities.
+        """
+        from cryodask.results.bioem import write_bioem
+
+        return write_bioem(self._dataset, stem)
+
     def write_mrc(self, paths: Mapping[str, str | Path]) -> None:
         """Write maps of a micrograph match as MRC files with pixel size and origin.
 

@@ -12,6 +12,7 @@ from cryodask.io.files import written_whole
 from cryodask.io.particle_lists import open_particle_list, select_rows
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.io.particle_writing import origin_columns, write_particles
+from cryodask.results.bioem import bioem_files
 from cryodask.results.cryolike_files import write_cryolike_tree
 from cryodask.results.structure_comparison import comparison_table, draw_comparison
 
@@ -27,9 +28,13 @@ def write_files(dataset: xr.Dataset, stack: ParticleStack, files: Mapping[str, P
             path, dataset.log_likelihood.transpose("image", "structure").values, fmt="%.9g"
         ),
     }
+    texts = bioem_files(dataset) if any(kind.startswith("bioem") for kind in files) else {}
     for kind, final in files.items():
         with written_whole(final, overwrite=True) as temporary:
-            writers[kind](temporary)
+            if kind.startswith("bioem"):
+                temporary.write_text(texts[kind.removeprefix("bioem ")])
+            else:
+                writers[kind](temporary)
 
 
 def stack_of(dataset: xr.Dataset) -> ParticleStack:

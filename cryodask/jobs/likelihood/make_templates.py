@@ -18,7 +18,7 @@ from cryodask.io.files import require_new, written_whole
 from cryodask.io.torch_files import require_torch, write_pt
 from cryodask.jobs.likelihood.images import load_images
 from cryodask.jobs.likelihood.inputs import nested_settings
-from cryodask.jobs.likelihood.parameters import Healpix, LikelihoodParameters, Step
+from cryodask.jobs.likelihood.parameters import BioemEuler, Healpix, LikelihoodParameters, Listed, Step
 from cryodask.jobs.likelihood.planning import grid_of, padded
 from cryodask.jobs.likelihood.ready_templates import KIND, ReadyTemplates
 from cryodask.jobs.likelihood.structures import FunctionModel, MapModel, Structure, load_structures
@@ -192,6 +192,10 @@ def make_work(
     grid = grid_of(parameters, box, pixel_size, structures)
     dtype = "complex64" if parameters.grid.precision == "single" else "complex128"
     maker = TemplateMaker(grid, box * pixel_size, parameters.atoms, parameters.likelihood.axes, dtype)
+    if isinstance(parameters.grid.viewing_distance, Listed | BioemEuler):
+        raise InputError(
+            "make-templates: expected views by distance, step or healpix, not listed orientations"
+        )
     views = tuple(structure_views(maker, each, parameters.grid, pixel_size) for each in structures)
     return TemplateWork(parameters, tuple(structures), views, maker, pixel_size, tuple(notices))
 
@@ -266,7 +270,7 @@ def write_cryolike_templates(
     if work.maker.axes != "cryolike":
         raise InputError("--files cryolike: expected axes of CryoLike; add --compat cryolike")
     distance = np.radians(chosen.step) if isinstance(chosen, Step) else chosen
-    if distance is None:
+    if not isinstance(distance, float):
         distance = min(1.0, max(0.02, 1 / (4 * np.pi * grid.resolution_factor)))
     atoms = work.parameters.atoms
     described = Descriptor(
