@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 @click.option(
     "--structure", "structures", multiple=True, metavar="NAME=FILE", help="One structure to compare."
 )
+@click.option("--orientations", type=click.Path(), help="List of orientations to score one by one.")
 @click.option(
     "--keep",
     metavar="LEVEL,...",
     help="best, likelihood, summary, template, rotation, displacement, full, top.",
 )
-@click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix.")
-@click.option("--compat", type=click.Choice(["cryolike"]), help="Conventions of another program.")
+@click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix, bioem.")
+@click.option("--compat", type=click.Choice(["cryolike", "bioem"]), help="Conventions of another program.")
 @click.option(
     "--ignore-aberrations", is_flag=True, help="Go on without beam tilt, Zernike and magnification."
 )
@@ -51,6 +52,7 @@ def likelihood(
     output: str | None,
     images: str | None,
     structures: Sequence[str],
+    orientations: str | None,
     keep: str | None,
     files: str | None,
     compat: str | None,
@@ -79,6 +81,9 @@ def likelihood(
     if parse_device(device)[0] == "cuda":
         raise InputError("device = cuda: likelihoods run on CPUs in this release; use --device cpu")
     overrides = _overrides(output, images, structures, keep, files)
+    if orientations is not None:
+        listed = {"file": str(Path(orientations).absolute())}
+        overrides["grid"] = {"viewing_distance": listed, "rotations_from_file": True}
     if ignore_aberrations:
         overrides["ignore_aberrations"] = True
     parameters = read_likelihood(config, overrides=overrides, compat=compat)

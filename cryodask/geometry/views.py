@@ -1,12 +1,13 @@
-"""Viewing directions with quadrature weights over the sphere.
+"""Viewing directions with quadrature weights over the sphere, or listed orientations.
 
-A view is the central slice k3 = Rz(azimuth) Ry(polar) (k cos t, k sin t, 0).
+A view is the central slice k3 = Rz(azimuth) Ry(polar) Rz(psi) (k cos t, k sin t, 0), psi = 0 but for lists.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from cryodask.geometry.symmetry import axial_order, symmetry_group
 
@@ -20,11 +21,14 @@ class Views:
     azimuth, polar : (S,) degrees
     weight : (S,)
         Quadrature weights; they sum to 1.
+    psi : (S,) degrees or None
+        In-plane rotation that is part of the view; None for 0.
     """
 
     azimuth: np.ndarray
     polar: np.ndarray
     weight: np.ndarray
+    psi: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.azimuth)
@@ -35,7 +39,10 @@ class Views:
         a, b = np.radians(self.azimuth), np.radians(self.polar)
         x = np.stack([np.cos(a) * np.cos(b), np.sin(a) * np.cos(b), -np.sin(b)], axis=-1)
         y = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
-        return np.stack([x, y], axis=1)
+        if self.psi is None:
+            return np.stack([x, y], axis=1)
+        cos, sin = np.cos(np.radians(self.psi))[:, None], np.sin(np.radians(self.psi))[:, None]
+        return np.stack([cos * x + sin * y, cos * y - sin * x], axis=1)
 
     @property
     def directions(self) -> np.ndarray:
@@ -87,6 +94,24 @@ def listed_views(azimuth: np.ndarray, polar: np.ndarray) -> Views:
     return Views(
         np.asarray(azimuth, float), np.asarray(polar, float), np.full(len(azimuth), 1 / len(azimuth))
     )
+
+
+def oriented_views(axes: np.ndarray, log_prior: np.ndarray | None = None) -> Views:
+    """Return views whose image axes are given (S, 2, 3), of equal weight or of that of a log prior (S,)."""
+    from cryodask.geometry.euler import euler_from_rotation
+
+    matrices = np.concatenate([axes, np.cross(axes[:, 0], axes[:, 1])[:, None]], axis=1)
+    rot, tilt, psi = euler_from_rotation(Rotation.from_matrix(matrices), "relion").T
+    weight = np.ones(len(axes)) if log_prior is None else np.exp(log_prior - np.max(log_prior))
+    return Views(rot, tilt, weight / weight.sum(), psi)
+
+
+def turned_views(views: Views, rotations: int) -> Views:
+    """Return every view at every in-plane rotation, as views of their own, rotations fastest."""
+    angles = 360.0 / rotations * np.arange(rotations)
+    azimuth, polar, weight = (np.repeat(v, rotations) for v in (views.azimuth, views.polar, views.weight))
+    own = np.zeros(len(views)) if views.psi is None else views.psi
+    return Views(azimuth, polar, weight / rotations, (own[:, None] + angles).ravel())
 
 
 def _one_of_each(views: Views, symmetry: str) -> Views:

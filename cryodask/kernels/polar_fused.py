@@ -105,7 +105,7 @@ def fold_template(
         aligned_empty((half * ROW,)), aligned_empty((half * ROW,)), inverse_norms.reshape(-1),
         np.stack([full, 0.5 * np.log(full), 1 / full]).astype(np.float32).reshape(-1),
         offset.reshape(-1), steps[0], steps[1], lanes64, lanes64.astype(np.float32).reshape(-1),
-        log_prior is not None, prior, form.exponent, form.scale == "positive", _share(form.exponent),
+        log_prior is not None, prior, form.exponent, form.scale == "positive", share_table(form.exponent),
         best, poses, sums,
     )  # fmt: skip
     shift = -form.exponent * np.log(lanes64[2, :count])
@@ -145,7 +145,7 @@ def _unpacking(half: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _share(p: float) -> np.ndarray:
+def share_table(p: float) -> np.ndarray:
     """Return t^2 / (p u) of the share of positive scales, and ln(erfcx(t) / tau) in tau = 1 / (1 + t / 2).
 
     The polynomial, the highest power first, is a Chebyshev fit; it errs by less than 1e-6.

@@ -141,9 +141,9 @@ def _fold_largest(
             w = poses[0, image] % (2 * half)
             u = w if w < half else w - half
             sx = offset[d * offset_d + u * offset_w + image]
-            score = _log_likelihood(np.float64(line[w * LANES + lane]), np.float64(tables[u * BLOCK + image]),
+            score = pose_score(np.float64(line[w * LANES + lane]), np.float64(tables[u * BLOCK + image]),
                                     np.float64(sx), lanes64, image, p, is_positive)  # fmt: skip
-            _raise_reference(score + log_prior[d], image, lanes64, p, sums)
+            raise_reference(score + log_prior[d], image, lanes64, p, sums)
 
 
 @numba.njit(**JIT)
@@ -178,7 +178,7 @@ def _fold_sums(
     for w in range(2 * half):
         u = w if w < half else w - half
         at = d * offset_d + u * offset_w + first
-        e, is_exact = _row(
+        e, is_exact = score_row(
             line, w, u * BLOCK + first, at, half * BLOCK, tables, offset, lanes32, first, threshold,
             reference, p, is_positive, share,
         )  # fmt: skip
@@ -213,11 +213,11 @@ def _fold_sums(
                     if weights[w * LANES + lane] == highest:
                         poses[1, image] = d * 2 * half + w
                         break
-                _raise_reference(likeliest, image, lanes64, p, sums)
+                raise_reference(likeliest, image, lanes64, p, sums)
 
 
 @numba.njit(inline="always")
-def _row(
+def score_row(
     line: Any,
     w: Any,
     at: Any,
@@ -298,14 +298,14 @@ def _exact_row(
     """Fill a row of weights in double precision, where r^2 is large or most of the template is the box."""
     for lane in range(LANES):
         image = first + lane
-        score = _log_likelihood(np.float64(line[w * LANES + lane]), np.float64(tables[u * BLOCK + image]),
+        score = pose_score(np.float64(line[w * LANES + lane]), np.float64(tables[u * BLOCK + image]),
                                 np.float64(offset[d * offset_d + u * offset_w + image]), lanes64, image, p,
                                 is_positive)  # fmt: skip
         weights[w * LANES + lane] = math.exp(max(score - sums[REFERENCE, image], -80.0))
 
 
 @numba.njit(**JIT)
-def _raise_reference(score: Any, image: Any, lanes64: Any, p: Any, sums: Any) -> None:
+def raise_reference(score: Any, image: Any, lanes64: Any, p: Any, sums: Any) -> None:
     """Take a larger ln L as the scale of the sums, and pass over what is negligible beside it."""
     before = sums[REFERENCE, image]
     if not score > before:
@@ -323,7 +323,7 @@ def _raise_reference(score: Any, image: Any, lanes64: Any, p: Any, sums: Any) ->
 
 
 @numba.njit(**JIT)
-def _log_likelihood(v: Any, full: Any, sx: Any, lanes64: Any, image: Any, p: Any, is_positive: Any) -> Any:
+def pose_score(v: Any, full: Any, sx: Any, lanes64: Any, image: Any, p: Any, is_positive: Any) -> Any:
     """Return p u - ln(A) / 2 + ln h, u = -ln(1 - r^2)."""
     b = lanes64[0, image] * v - sx * lanes64[1, image]
     a = full - sx * sx

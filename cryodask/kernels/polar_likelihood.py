@@ -45,6 +45,18 @@ class ImageBlock:
     def __len__(self) -> int:
         return int(self.spectra.shape[2])
 
+    def take(self, rows: Any) -> "ImageBlock":
+        """Return some images."""
+        return ImageBlock(
+            array_module(self.spectra).ascontiguousarray(self.spectra[..., rows]),
+            self.contrast_power[..., rows],
+            self.offset_rows[rows],
+            self.iss[rows],
+            self.isy[rows],
+            self.iyy[rows],
+            self.constant[rows],
+        )
+
 
 @dataclass(frozen=True)
 class TemplateSpectra:

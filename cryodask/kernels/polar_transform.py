@@ -121,6 +121,56 @@ def slices_of_atoms(
     return result
 
 
+def slices_of_atoms_at(
+    positions: np.ndarray,
+    radii: np.ndarray,
+    factors: np.ndarray,
+    axes: np.ndarray,
+    kx: np.ndarray,
+    ky: np.ndarray,
+    dtype: Any,
+) -> np.ndarray:
+    """Return central slices of atoms at any frequencies, as `slices_of_atoms` does on shells.
+
+    Parameters
+    ----------
+    positions : (atoms, 3) x y z, half boxes
+    radii, factors : (n,), (n, atoms)
+        G of each atom at rising |k| from 0 to beyond the largest; a cubic spline lies between.
+    axes : (s, 2, 3)
+    kx, ky : (rows, columns) cycles per half box
+
+    Returns
+    -------
+    (s, rows, columns) of `dtype`
+    """
+    from scipy.interpolate import CubicSpline
+
+    precise = dtype == np.complex128
+    shells, strengths = _low_rank(factors, 1e-13 if precise else 2e-5)
+    at = CubicSpline(radii, shells)(np.hypot(kx, ky))
+    result = np.empty((len(axes), *kx.shape), dtype)
+    for i, (x, y) in enumerate(axes):
+        waves = _waves(positions @ x, positions @ y, strengths, kx, ky, dtype)
+        result[i] = np.einsum("ywr,ryw->yw", at, waves)
+    return result
+
+
+def _waves(
+    x: np.ndarray, y: np.ndarray, strengths: np.ndarray, kx: np.ndarray, ky: np.ndarray, dtype: Any
+) -> np.ndarray:
+    import finufft
+
+    precise = dtype == np.complex128
+    real = np.float64 if precise else np.float32
+    s, t = (np.ascontiguousarray(2 * np.pi * k.ravel(), real) for k in (kx, ky))
+    found = finufft.nufft2d3(
+        np.ascontiguousarray(x, real), np.ascontiguousarray(y, real), np.ascontiguousarray(strengths, dtype),
+        s, t, eps=1e-12 if precise else 1e-5, isign=-1, nthreads=1,
+    )  # fmt: skip
+    return np.asarray(found).reshape(len(strengths), *kx.shape)
+
+
 def whole_circle(half: np.ndarray) -> np.ndarray:
     """Return transforms of real objects on all angles from those on the first half: (..., n, W)."""
     return np.concatenate([half, half.conj()], axis=-1)

@@ -10,6 +10,7 @@ from cryodask.errors import InputError
 from cryodask.io.files import written_whole
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.io.particle_writing import origin_columns, write_particles
+from cryodask.results.bioem import bioem_files
 from cryodask.results.structure_comparison import comparison_table, draw_comparison
 
 
@@ -23,9 +24,13 @@ def write_files(dataset: xr.Dataset, stack: ParticleStack, files: Mapping[str, P
             path, dataset.log_likelihood.transpose("image", "structure").values, fmt="%.9g"
         ),
     }
+    texts = bioem_files(dataset) if any(kind.startswith("bioem") for kind in files) else {}
     for kind, final in files.items():
         with written_whole(final, overwrite=True) as temporary:
-            writers[kind](temporary)
+            if kind.startswith("bioem"):
+                temporary.write_text(texts[kind.removeprefix("bioem ")])
+            else:
+                writers[kind](temporary)
 
 
 def write_best_star(path: str | Path, dataset: xr.Dataset, stack: ParticleStack) -> None:

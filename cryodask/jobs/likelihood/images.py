@@ -226,9 +226,10 @@ class ImagePreparation:
             return np.ones((stop - start, len(self.grid.radii), half))
         step = 2 / self.grid.box
         ky, kx = step * self.grid.ky[:, :half], step * self.grid.kx[:, :half]
-        return np.stack([ctf_at(ky, kx, self._optics(i)) for i in range(start, stop)])
+        return np.stack([ctf_at(ky, kx, self.optics(i)) for i in range(start, stop)])
 
-    def _optics(self, i: int) -> ImageCtf:
+    def optics(self, i: int) -> ImageCtf:
+        """Return the optics of an image."""
         row = {key: float(self._tables[key][i]) for key in OPTICS}
         u, v = row["defocus_u"], row["defocus_v"]
         if self.is_absolute:
@@ -253,17 +254,20 @@ class ImagePreparation:
         dtype = np.dtype(self.dtype)
         result = polar_from_images(images, self.grid.kx, self.grid.ky, dtype)
         if self.is_centred:
-            result *= self._shifts(start, stop).astype(dtype)
+            result *= self.shifts(start, stop, self.grid.ky, self.grid.kx).astype(dtype)
         norm = np.sqrt((np.abs(result).astype(float) ** 2 * self.grid.weights[:, None]).sum(axis=(1, 2)))
         return result / norm[:, None, None].astype(result.real.dtype)
 
-    def _shifts(self, start: int, stop: int) -> np.ndarray:
-        """Return exp(+2 pi i k.t 2/L), t = -origin: moves particles from the file's place to the middle."""
+    def shifts(self, start: int, stop: int, ky: np.ndarray, kx: np.ndarray) -> np.ndarray:
+        """Return exp(+2 pi i k.t 2/L), t = -origin: moves particles from the file's place to the middle.
+
+        Frequencies in cycles per half box.
+        """
         scale = 2 / (self.grid.box * self.pixel_size)
         x, y = (-self._tables[f"origin_{axis}"][start:stop, None, None] * scale for axis in "xy")
         if self.is_transposed:
             x, y = y, x
-        return np.exp(2j * np.pi * (self.grid.kx * x + self.grid.ky * y))
+        return np.exp(2j * np.pi * (kx * x + ky * y))
 
     def origins(self, start: int, stop: int) -> np.ndarray:
         """Return the origins (2, m) that the file gives, angstrom."""

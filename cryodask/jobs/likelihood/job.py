@@ -21,12 +21,14 @@ from cryodask.jobs.execution import execute, iso_time
 from cryodask.jobs.input_files import describe_files, file_identity
 from cryodask.jobs.likelihood.files import write_files
 from cryodask.jobs.likelihood.images import load_images, settle_images
-from cryodask.jobs.likelihood.parameters import LikelihoodParameters
+from cryodask.jobs.likelihood.parameters import LikelihoodParameters, Listed
 from cryodask.jobs.likelihood.planning import (
     LikelihoodInputs,
     check_images,
+    is_cartesian,
     make_plan,
     make_problem,
+    padded,
     result_bytes,
     seconds_each,
     views_table,
@@ -160,6 +162,8 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
     """Return the coordinates of a result."""
     table = inputs.stack.table
     views = views_table(problem.views)
+    if problem.views[0].psi is not None:
+        views["view_psi"] = padded([each.psi for each in problem.views if each.psi is not None], np.nan)
     found: dict[str, Any] = {
         "structure": np.array([each.name for each in inputs.structures], dtype=object),
         "image": np.arange(len(table)),
@@ -169,7 +173,7 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
         "displacement_weight": ("displacement", np.exp(problem.log_prior)),
         "rotation": (
             "rotation",
-            360.0 / problem.rotations * np.arange(problem.rotations),
+            problem.rotation_angles,
             {"units": "degrees"},
         ),
         "prior": ("structure", np.array([each.prior for each in inputs.structures])),
@@ -205,6 +209,9 @@ def input_files(inputs: LikelihoodInputs) -> dict[str, str]:
     found = {} if inputs.stack.source == "array" else {"images": inputs.stack.source}
     if inputs.stack.places is not None:
         found |= {Path(name).name: name for name in inputs.stack.places.files}
+    listed = inputs.parameters.grid.viewing_distance
+    if isinstance(listed, Listed):
+        found["orientations"] = listed.file
     return found | {each.name: each.path for each in inputs.structures}
 
 
@@ -338,6 +345,8 @@ def open_run(
         for kind, name in names.items()
         if kind in inputs.parameters.files
     }
+    if "bioem" in inputs.parameters.files:
+        files |= _bioem_paths(inputs, final)
     if not (resume or overwrite):
         for path in (final, *files.values()):
             if path.exists():
@@ -357,3 +366,14 @@ def open_run(
     return LikelihoodRun(
         inputs, problem, plan, store, final, memory, is_finished, overwrite and not resume, files=files
     )
+
+
+def _bioem_paths(inputs: LikelihoodInputs, final: Path) -> dict[str, Path]:
+    """Return the files that are written for `bioem`, by the names that the writer gives them."""
+    parameters = inputs.parameters
+    if not is_cartesian(parameters) or not {"best", "likelihood"} <= set(parameters.keep):
+        raise parameters.source.error("files: bioem needs listed orientations and keep: best, likelihood")
+    kinds = ["Output_Probabilities", *(["ANG_PROB"] if "top" in parameters.keep else [])]
+    names = [f"{each.name}_{kind}" for each in inputs.structures for kind in kinds]
+    stem = final.name.removesuffix(".zarr")
+    return {f"bioem {name}": final.with_name(f"{stem}_{name}") for name in names}

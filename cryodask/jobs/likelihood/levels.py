@@ -97,7 +97,7 @@ def finish_fine(
     """Return the finer variables of a structure on a tile's images, from rows (S, m, ...) of its
     templates."""
     found: dict[str, np.ndarray] = {}
-    moved, step = problem.displacements, 360.0 / problem.rotations
+    moved, angles = problem.displacements, problem.rotation_angles
     if "rotation" in rows:
         score, correlation, d = _last_first(rows["rotation"])
         at = moved[d.astype(np.int64)]
@@ -105,7 +105,9 @@ def finish_fine(
         found |= dict(zip(TABLES["rotation"], values, strict=True))
     if "displacement" in rows:
         score, correlation, w = _last_first(rows["displacement"])
-        found |= dict(zip(TABLES["displacement"], (score, correlation, step * w), strict=True))
+        found |= dict(
+            zip(TABLES["displacement"], (score, correlation, angles[w.astype(np.int64)]), strict=True)
+        )
     if "full" in rows:
         found |= dict(zip(TABLES["full"], _last_first(rows["full"]), strict=True))
     if "top" in rows:
@@ -122,7 +124,7 @@ def _top(
     problem: "LikelihoodProblem", structure: int, rows: np.ndarray, total: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the best orientations of all templates, summed over displacements: (rank, m)."""
-    log_views = np.log(problem.views[structure].weight) - np.log(problem.rotations)
+    log_views = np.log(problem.views[structure].weight) + problem.log_share
     value = rows[..., 0] + log_views[:, None, None] - total[:, None]
     images, kept = value.shape[1:]
     flat = value.transpose(1, 0, 2).reshape(images, -1)

@@ -9,11 +9,13 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from cryodask.errors import InputError
 from cryodask.geometry.symmetry import symmetry_group
 from cryodask.jobs.block import Block
+from cryodask.jobs.likelihood.bioem import is_bioem_file, read_bioem_parameters
+from cryodask.jobs.likelihood.contrast_points import CtfIntegration
 from cryodask.jobs.messages import FieldError, Source, input_error
 from cryodask.jobs.yaml_file import read_mapping
 
 Level = Literal["best", "likelihood", "summary", "template", "rotation", "displacement", "full", "top"]
-Files = Literal["zarr", "star", "csv", "png", "matrix"]
+Files = Literal["zarr", "star", "csv", "png", "matrix", "bioem"]
 
 COMPATIBLE: dict[str, dict[str, Any]] = {
     "cryolike": {
@@ -28,6 +30,23 @@ COMPATIBLE: dict[str, dict[str, Any]] = {
         },
         "atoms": {"weight": "shape", "template_offset": "gaussian"},
     },
+    "bioem": {
+        "image_options": {"optics": "none"},
+        "likelihood": {
+            "effective_samples": "pixels",
+            "noise_prior": "sigma",
+            "scale": "free",
+            "axes": "bioem",
+            "zero_weight": "never",
+        },
+        "grid": {"rotations_from_file": True},
+        "atoms": {
+            "model": "residue_sphere",
+            "projection": "pixels",
+            "template_offset": "none",
+            "centre": "mass",
+        },
+    },
 }
 
 
@@ -36,6 +55,7 @@ class ImageOptions(Block):
 
     root: str | None = None
     pixel_size: Annotated[float, Field(gt=0)] | None = None
+    box: Annotated[int, Field(ge=8)] | None = None
     select: str = "all"
     contrast: Literal["white", "dark"] = "white"
     downsample: Annotated[int, Field(ge=1)] = 1
@@ -83,6 +103,18 @@ class Step(Block):
     step: Annotated[float, Field(ge=1.2, le=115)]
 
 
+class Listed(Block):
+    """Views, or orientations, of a file."""
+
+    file: str
+
+
+class BioemEuler(Block):
+    """BioEM's grid of Euler angles: points of alpha and gamma, points of cos beta."""
+
+    bioem_euler: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
 class Grid(Block):
     """Frequencies, rotations, displacements, views."""
 
@@ -93,7 +125,9 @@ class Grid(Block):
     max_displacement_pixels: Annotated[float, Field(ge=0)] = 8.0
     n_displacements_x: int = 17
     n_displacements_y: int = 17
-    viewing_distance: float | Step | Healpix | None = None
+    viewing_distance: float | Step | Healpix | Listed | BioemEuler | None = None
+    rotations_from_file: bool = False
+    list_kind: Literal["auto", "quaternion", "euler"] = "auto"
 
     @field_validator("resolution_factor", mode="before")
     @classmethod
@@ -115,7 +149,9 @@ class Grid(Block):
         if isinstance(value, int | float) and not 0.02 <= value <= 1:
             raise ValueError("expected 0.02..1")
         if isinstance(value, Mapping):
-            return (Healpix if "healpix" in value else Step).model_validate(value)
+            kinds: dict[str, type[Block]] = {"healpix": Healpix, "file": Listed, "bioem_euler": BioemEuler}
+            kind = next((kinds[key] for key in kinds if key in value), Step)
+            return kind.model_validate(value)
         return value
 
     @model_validator(mode="after")
@@ -138,6 +174,7 @@ class Atoms(Block):
     hydrogens: bool = False
     centre: Literal["mean", "mass", "none"] = "mean"
     template_offset: Literal["all", "gaussian", "none"] = "all"
+    projection: Literal["slices", "pixels"] = "slices"
 
 
 class Gaussian(Block):
@@ -158,9 +195,10 @@ class LikelihoodOptions(Block):
     credible: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
     displacement_prior: Literal["uniform"] | Gaussian = "uniform"
     displacement_centre: Literal["box", "star"] = "box"
-    zero_weight: Literal["zero", "equal"] = "zero"
+    zero_weight: Literal["zero", "equal", "never"] = "zero"
     view_weights: Literal["log", "raw"] = "log"
-    axes: Literal["relion", "cryolike"] = "relion"
+    axes: Literal["relion", "cryolike", "bioem"] = "relion"
+    orientation_prior: Literal["quadrature", "file"] = "quadrature"
     astigmatism: Literal["signed", "absolute"] = "signed"
     ctf_bfactor: Literal["applied", "ignored"] = "applied"
 
@@ -178,6 +216,7 @@ class LikelihoodParameters(Block):
     grid: Grid = Grid()
     atoms: Atoms = Atoms()
     likelihood: LikelihoodOptions = LikelihoodOptions()
+    ctf_integration: CtfIntegration | None = None
     keep: tuple[Level, ...] = ("best", "likelihood", "summary")
     top: Annotated[int, Field(ge=1, le=1000)] = 10
     output: str | None = None
@@ -246,7 +285,8 @@ def read_likelihood(
         A wrong value or key, on one line.
     """
     path = Path(path)
-    content = read_mapping(path) | dict(overrides or {})
+    content = read_bioem_parameters(path) if is_bioem_file(path) else read_mapping(path)
+    content = _overridden(content, dict(overrides or {}))
     parameters = LikelihoodParameters.from_mapping(content, file=path.name, compat=compat)
     folder = path.absolute().parent
     found = parameters.model_copy(
@@ -256,7 +296,31 @@ def read_likelihood(
                 each.model_copy(update={"path": str(folder / each.path)}) for each in parameters.structures
             ),
             "output": str(folder / parameters.output) if parameters.output else None,
+            "grid": _placed(parameters.grid, folder),
         }
     )
     found._source = Source(path.name)
     return found
+
+
+def _overridden(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with values of the command line, which may name parts of a block.
+
+    `prior` is that of every structure, as in BioEM's files.
+    """
+    merged = dict(content)
+    prior = merged.pop("prior", None)
+    for key, value in overrides.items():
+        own = merged.get(key)
+        merged[key] = own | value if isinstance(own, dict) and isinstance(value, dict) else value
+    if prior is not None:
+        merged["structures"] = [{"prior": prior} | dict(each) for each in merged.get("structures", [])]
+    return merged
+
+
+def _placed(grid: Grid, folder: Path) -> Grid:
+    """Return a grid whose file is relative to a folder."""
+    listed = grid.viewing_distance
+    if not isinstance(listed, Listed):
+        return grid
+    return grid.model_copy(update={"viewing_distance": Listed(file=str(folder / listed.file))})

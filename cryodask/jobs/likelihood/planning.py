@@ -1,24 +1,31 @@
 """From a configuration to a problem and its tiles: grid, views, memory."""
 
 import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cryodask.errors import InputError, ResourceError
 from cryodask.geometry.polar import PolarGrid, displacement_grid
-from cryodask.geometry.views import Views
+from cryodask.geometry.views import Views, turned_views
 from cryodask.io.particle_stack import ParticleStack
+from cryodask.jobs.likelihood.cartesian import CartesianImages, CartesianProblem
+from cryodask.jobs.likelihood.contrast_points import contrast_points, voltage_of
 from cryodask.jobs.likelihood.images import ImagePreparation
 from cryodask.jobs.likelihood.levels import FINE, fine_bytes
-from cryodask.jobs.likelihood.parameters import Gaussian, LikelihoodParameters
+from cryodask.jobs.likelihood.parameters import BioemEuler, Gaussian, LikelihoodParameters, Listed
 from cryodask.jobs.likelihood.problem import LikelihoodProblem
+from cryodask.jobs.likelihood.projections import ProjectionMaker
 from cryodask.jobs.likelihood.structures import Structure, check_fits
 from cryodask.jobs.likelihood.templates import TemplateMaker, check_symmetry, make_views
+from cryodask.kernels.cartesian_likelihood import rows_of
 from cryodask.kernels.likelihood_form import NOISE_PRIORS, LikelihoodForm
 from cryodask.kernels.polar_likelihood import BLOCK
+from cryodask.optics.ctf_image import ImageCtf
 from cryodask.search.tiles import TilePlan
 
 MOST_IMAGES = 512  # of a task
@@ -48,13 +55,21 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
     parameters, options = inputs.parameters, inputs.parameters.likelihood
     grid, pixel_size = _polar_grid(inputs)
     box_length = grid.box * pixel_size
+    if parameters.image_options.box not in (None, inputs.stack.box):
+        raise parameters.source.wrong(
+            "image_options.box", parameters.image_options.box, f"the images have {inputs.stack.box} pixels"
+        )
     dtype = "complex64" if parameters.grid.precision == "single" else "complex128"
     maker = TemplateMaker(grid, box_length, parameters.atoms, options.axes, dtype)
     views = []
     for structure in inputs.structures:
         check_fits(structure, box_length)
         check_symmetry(maker, structure)
-        views.append(make_views(parameters.grid, grid.resolution_factor, structure.symmetry))
+        with parameters.source.placed("grid"):
+            has_prior = options.orientation_prior == "file"
+            views.append(
+                make_views(parameters.grid, grid.resolution_factor, structure.symmetry, has_prior=has_prior)
+            )
     displacements, log_prior = _displacements(inputs, grid.box, pixel_size)
     samples = {"disc": grid.disc_samples, "pixels": float(grid.box**2)}.get(
         str(options.effective_samples), options.effective_samples
@@ -66,7 +81,7 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         pixel_size=pixel_size,
         downsample=parameters.image_options.downsample,
         sign=-1.0 if parameters.image_options.contrast == "dark" else 1.0,
-        is_transposed=options.axes == "cryolike",
+        is_transposed=options.axes != "relion",
         is_centred=options.displacement_centre == "star",
         has_ctf=parameters.image_options.optics != "none",
         is_absolute=options.astigmatism == "absolute",
@@ -74,8 +89,19 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         form=form,
         dtype=dtype,
     )
+    kind: dict[str, Any] = {}
+    if is_cartesian(parameters):
+        check_cartesian(parameters)
+        kind = _cartesian(parameters, preparation, maker)
+        if not parameters.grid.rotations_from_file:
+            views = [turned_views(each, grid.rotations) for each in views]
+    elif parameters.atoms.projection == "pixels":
+        raise parameters.source.wrong(
+            "atoms.projection", "pixels", "expected slices, or grid.rotations_from_file: true"
+        )
     keys = tuple(maker.key(s, v) for s, v in zip(inputs.structures, views, strict=True))
-    return LikelihoodProblem(
+    problem = CartesianProblem if kind else LikelihoodProblem
+    return problem(
         folder=str(folder),
         images=len(inputs.stack),
         preparation=preparation,
@@ -90,7 +116,73 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         is_raw=options.view_weights == "raw",
         template_keys=keys,
         top=parameters.top,
+        token=uuid.uuid4().hex,
+        **kind,
     )
+
+
+def is_cartesian(parameters: LikelihoodParameters) -> bool:
+    """Say whether orientations are scored one by one: those of a list, or all where CTFs are integrated
+    over."""
+    return parameters.grid.rotations_from_file or parameters.ctf_integration is not None
+
+
+def check_cartesian(parameters: LikelihoodParameters) -> None:
+    """Refuse what does not go with listed orientations.
+
+    Raises
+    ------
+    InputError
+        Naming the key.
+    """
+    grid, options, source = parameters.grid, parameters.likelihood, parameters.source
+    if grid.rotations_from_file and not isinstance(grid.viewing_distance, Listed | BioemEuler):
+        raise source.error(
+            "grid.rotations_from_file: true needs a list; give grid.viewing_distance: {file: PATH} "
+            "or --orientations PATH"
+        )
+    if options.effective_samples == "pixels" and (grid.resolution_factor or grid.resolution):
+        key = "resolution_factor" if grid.resolution_factor else "resolution"
+        raise source.error(
+            f"grid.{key}: effective_samples: pixels takes every coefficient of listed orientations; "
+            "use effective_samples: disc, or leave it out"
+        )
+    settings = parameters.ctf_integration
+    if settings is None:
+        return
+    has_none = parameters.image_options.optics == "none"
+    if has_none and (settings.defocus is None or settings.defocus[3] == "star"):
+        raise source.error("ctf_integration.defocus: with optics: none give absolute defoci in angstrom")
+    if settings.wavelength is not None and not has_none:
+        raise source.wrong(
+            "ctf_integration.wavelength", settings.wavelength, "expected only with optics: none"
+        )
+    if options.astigmatism == "absolute":
+        raise source.wrong("likelihood.astigmatism", "absolute", "expected signed with ctf_integration")
+
+
+def _cartesian(
+    parameters: LikelihoodParameters, preparation: ImagePreparation, maker: TemplateMaker
+) -> dict[str, Any]:
+    """Return what a Cartesian problem has besides the polar one."""
+    grid, settings = maker.grid, parameters.ctf_integration
+    is_square = parameters.likelihood.effective_samples == "pixels"
+    edge = (grid.box // 2 if is_square else math.floor(grid.resolution_factor * grid.box / 2)) + 1
+    ky, kx = rows_of(edge, grid.box)[:, None], np.arange(edge)
+    limit = grid.resolution_factor * grid.box / 2
+    inside = np.full((len(ky), edge), True) if is_square else np.hypot(ky, kx) <= limit
+    base = None
+    if settings is not None and parameters.image_options.optics == "none":
+        kilovolts = voltage_of(settings.wavelength) if settings.wavelength else 300.0
+        base = ImageCtf(
+            preparation.pixel_size, 0.0, 0.0, voltage=kilovolts, spherical_aberration=0.0,
+            amplitude_contrast=0.1,
+        )  # fmt: skip
+    points = contrast_points(settings)
+    return {
+        "pictures": CartesianImages(preparation, points, base, edge, inside),
+        "projections": ProjectionMaker(maker, preparation.pixel_size, edge, inside),
+    }
 
 
 def _polar_grid(inputs: LikelihoodInputs) -> tuple[PolarGrid, float]:
@@ -121,7 +213,7 @@ def _displacements(inputs: LikelihoodInputs, box: int, pixel_size: float) -> tup
         )
     found = displacement_grid(largest * pixel_size, settings.n_displacements_x, settings.n_displacements_y)
     has_zero = bool((np.abs(found).max(axis=1) < 1e-9).any())
-    if not has_zero:
+    if not has_zero and options.zero_weight != "never":
         found = np.concatenate([found, np.zeros((1, 2))])
     prior = np.zeros(len(found))
     if isinstance(options.displacement_prior, Gaussian):
@@ -137,8 +229,11 @@ def image_bytes(problem: LikelihoodProblem) -> float:
     shells, rotations = problem.maker.grid.shape
     size = np.dtype(problem.maker.dtype).itemsize
     spectra = (rotations // 2 + 1) * shells * size
+    if isinstance(problem, CartesianProblem):
+        assert problem.pictures is not None
+        spectra = problem.pictures.points.planes * problem.pictures.inside.size * size
     each = (5 * problem.needs_sums + 2 * ("template" in problem.keep)) * 8
-    fine = fine_bytes(problem.keep, len(problem.displacements), problem.rotations)
+    fine = fine_bytes(problem.keep, len(problem.displacements), len(problem.rotation_angles))
     rows = (each + fine) * problem.hypotheses
     return 3.6 * spectra + 2.0 * rows + 16.0 * problem.maker.grid.box**2
 
@@ -147,6 +242,11 @@ def template_bytes(problem: LikelihoodProblem) -> float:
     """Return the bytes that a task needs besides images: displacement phases, and one template's spectra."""
     shells, rotations = problem.maker.grid.shape
     size = np.dtype(problem.maker.dtype).itemsize
+    if isinstance(problem, CartesianProblem):
+        scores = len(problem.displacements) * problem.rotations * BLOCK * 8
+        has_scores = bool({"summary", *FINE} & set(problem.keep))
+        points = (6.0 if has_scores else 0.0) * scores
+        return 40.0 * problem.maker.grid.box**2 * size + points
     spectra = len(problem.displacements) * shells * (rotations // 2 + 1) * size
     block = len(problem.displacements) * rotations * BLOCK * 8
     return 8.0 * spectra + (10.0 if set(FINE) & set(problem.keep) else 4.0) * block
@@ -183,6 +283,9 @@ def make_plan(problem: LikelihoodProblem, memory: float) -> TilePlan:
 def seconds_each(problem: LikelihoodProblem, plan: TilePlan) -> float:
     """Return roughly the CPU seconds of one template on one tile: to size tasks, not to tell users."""
     poses = len(problem.displacements) * problem.rotations * plan.core[0]
+    if isinstance(problem, CartesianProblem):
+        pairs = problem.rotations * plan.core[0]
+        return (2.5e-8 * poses + 1e-9 * pairs * problem.maker.grid.box**2) + 0.005
     scale = max(1.0, problem.maker.grid.shape[0] / 65)
     return SECONDS_EACH_POSE[problem.maker.dtype] * poses * scale + 0.01
 

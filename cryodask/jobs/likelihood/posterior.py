@@ -7,7 +7,6 @@ from scipy.special import logsumexp
 
 from cryodask.geometry.polar import relion_pose, relion_pose_of_cryolike
 from cryodask.jobs.likelihood.levels import FINE, finish_fine
-from cryodask.kernels.polar_likelihood import ImageBlock, inner_products, pose_scores
 from cryodask.search.aggregates import States
 from cryodask.search.pair_aggregates import ordered_rows
 from cryodask.search.problem import Summary, Variable
@@ -49,12 +48,22 @@ TEMPLATE = {
 }
 
 
-def variables(structures: int, templates: int, keep: tuple[str, ...]) -> tuple[Variable, ...]:
+CONTRAST = {
+    "offset": ("f4", "standard deviations of the image"),
+    "best_defocus": ("f4", "angstrom"),
+    "best_b_envelope": ("f4", "angstrom^2"),
+    "best_amplitude": ("f4", ""),
+}
+
+
+def variables(
+    structures: int, templates: int, keep: tuple[str, ...], *, has_contrast: bool = False
+) -> tuple[Variable, ...]:
     """Return the arrays of a result with these levels."""
     lead = (("structure", structures),)
     wanted: list[tuple[dict[str, tuple[str, str]], tuple[tuple[str, int], ...]]] = []
     if "best" in keep:
-        wanted.append((BEST, lead))
+        wanted.append((BEST | CONTRAST if has_contrast else BEST, lead))
     if "likelihood" in keep:
         wanted.append(({"log_likelihood": ("f8", "nats, integrated over poses")}, lead))
     if "summary" in keep:
@@ -87,7 +96,8 @@ def finish_tile(
             found = best_poses(problem, tile, number, ids)
             summary["inverted"] += float((found["correlation"] < 0).sum())
             for name, values in found.items():
-                arrays[name][number] = values
+                if name in arrays:
+                    arrays[name][number] = values
         if sums is not None:
             integrated = integrate(problem, tile, number, sums[rows])
             for name, values in integrated.items():
@@ -106,32 +116,21 @@ def best_poses(
     problem: "LikelihoodProblem", tile: Tile, structure: int, ids: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the best pose of each image in every convention, and what is measured there."""
-    w_count, d_count = problem.rotations, len(problem.displacements)
-    pose, w = np.divmod(ids.astype(np.int64), w_count)
+    d_count = len(problem.displacements)
+    pose, w = np.divmod(ids.astype(np.int64), problem.rotations)
     view, d = np.divmod(pose, d_count)
-    form = problem.preparation.form
-    templates = problem.templates(structure)
-    measured = np.zeros((4, len(ids)))
+    measured: dict[str, np.ndarray] = {}
     place = 0
     for block in problem.blocks(tile):
-        for column in range(len(block)):
-            spectra = problem.spectra(templates[view[place]], [d[place]])
-            single = _images(block, np.array([column]))
-            xy, xx, sx = (np.asarray(term, float) for term in inner_products(single, spectra))
-            correlation, score = pose_scores(single, spectra, form)
-            at = w[place]
-            xy, xx, sx = xy[0, at, 0], xx[0, at, 0], sx[0, at % sx.shape[1], 0]
-            iss, isy, iyy = block.iss[column], block.isy[column], block.iyy[column]
-            a = xx if form.offset == "none" else iss * xx - sx * sx
-            b = xy if form.offset == "none" else iss * xy - sx * isy
-            e = iyy if form.offset == "none" else iss * iyy - isy * isy
-            measured[:, place] = correlation[0, 0, at], score[0, 0, at], b / a, b / np.sqrt(a * e)
+        for image in range(len(block)):
+            template = problem.template(structure, view[place])
+            for name, value in problem.measure(block, image, template, d[place], w[place]).items():
+                measured.setdefault(name, np.zeros(len(ids)))[place] = value
             place += 1
-    rotation = 360.0 * w / w_count
+    rotation = problem.rotation_angles[w % len(problem.rotation_angles)]
     moved = problem.displacements[d]
     rot, tilt, psi, x, y = problem_pose(problem, structure, view, rotation, moved, tile)
-    return {
-        "cross_correlation": measured[0],
+    return measured | {
         "best_template": view,
         "best_displacement": d,
         "displacement_x": moved[:, 0],
@@ -142,9 +141,6 @@ def best_poses(
         "psi": psi,
         "origin_x": x,
         "origin_y": y,
-        "log_likelihood_best": measured[1],
-        "scale": measured[2],
-        "correlation": measured[3],
     }
 
 
@@ -159,9 +155,17 @@ def problem_pose(
     """Return RELION's rot, tilt, psi and origins (5, m), the file's origin added where images were
     centred."""
     views = problem.views[structure]
+    if views.psi is not None:
+        # displacements lie in the frame of the view, which the list has turned in the plane
+        turn = np.radians(views.psi[view])
+        x, y = moved.T
+        moved = np.stack([np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y], axis=1)
+        rotation = rotation + views.psi[view]
     arguments = views.azimuth[view], views.polar[view], rotation, moved
-    if problem.maker.axes == "cryolike":
-        is_map = not hasattr(problem.structures[structure].model, "positions")
+    if problem.maker.axes != "relion":
+        is_map = problem.maker.axes == "cryolike" and not hasattr(
+            problem.structures[structure].model, "positions"
+        )
         pose = relion_pose_of_cryolike(*arguments, is_map=is_map).T
     else:
         pose = relion_pose(*arguments).T
@@ -184,12 +188,11 @@ def integrate(
     views = problem.views[structure]
     log_sum, plain, mean, square, largest = np.moveaxis(sums, -1, 0)
     log_views = np.log(views.weight)[:, None]
-    log_rotations = np.log(problem.rotations)
     if problem.is_raw:  # the weights of CryoLike d209d6b sum to 4 pi and are added to logarithms
         raw = 4 * np.pi * views.weight[:, None]
-        total = logsumexp(plain + raw, axis=0) - np.log(len(problem.displacements)) - log_rotations
+        total = logsumexp(plain + raw, axis=0) - np.log(len(problem.displacements)) + problem.log_share
     else:
-        total = logsumexp(log_sum + log_views, axis=0) - log_rotations
+        total = logsumexp(log_sum + log_views, axis=0) + problem.log_share
     found = {"log_likelihood": total}
     if "summary" not in problem.keep:
         return found
@@ -225,7 +228,6 @@ def count_credible(
     poses = share.shape[0] * problem.rotations * len(problem.displacements)
     least = np.log((1 - problem.credible) / poses)
     width = -least / BINS
-    templates, form = problem.templates(structure), problem.preparation.form
     order = np.argsort(-share, axis=0, kind="stable")
     carried = np.cumsum(np.take_along_axis(share, order, axis=0), axis=0)
     needed = np.zeros(share.shape, bool)
@@ -238,9 +240,8 @@ def count_credible(
         counts = np.zeros((len(block), BINS + 1), np.int64)
         for view in np.flatnonzero(needed[:, columns].any(axis=1)):
             images = np.flatnonzero(needed[view, columns])
-            part = _images(block, images)
-            _, score = pose_scores(part, problem.spectra(templates[view]), form)
-            log_p = score + problem.log_prior[:, None] + norm[view, columns][images, None, None]
+            _, score = problem.pose_scores(block.take(images), problem.template(structure, int(view)))
+            log_p = score + problem.pose_prior + norm[view, columns][images, None, None]
             for image, values in zip(images, log_p.reshape(len(images), -1), strict=True):
                 kept = values[values >= least]
                 counts[image] += np.bincount(
@@ -263,30 +264,18 @@ def _least_count(counts: np.ndarray, probability: np.ndarray, credible: float) -
     return whole[rows, last] - counts[rows, last] + np.clip(within, 1, counts[rows, last]).astype(np.int64)
 
 
-def _images(block: ImageBlock, rows: np.ndarray) -> ImageBlock:
-    """Return some images of a block."""
-    return ImageBlock(
-        np.ascontiguousarray(block.spectra[..., rows]),
-        block.contrast_power[..., rows],
-        block.offset_rows[rows],
-        block.iss[rows],
-        block.isy[rows],
-        block.iyy[rows],
-        block.constant[rows],
-    )
-
-
 def template_level(
     problem: "LikelihoodProblem", folds: np.ndarray, sums: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the variables of each template (S, m)."""
     d, w = np.divmod(folds[..., 1].astype(np.int64), problem.rotations)
+    angles = problem.rotation_angles
     moved = problem.displacements[d]
     values: dict[str, Any] = {
         "log_likelihood_template": sums[..., 1],
         "cross_correlation_template": folds[..., 0],
         "displacement_x_template": moved[..., 0],
         "displacement_y_template": moved[..., 1],
-        "inplane_rotation_template": 360.0 * w / problem.rotations,
+        "inplane_rotation_template": angles[w % len(angles)],
     }
     return values

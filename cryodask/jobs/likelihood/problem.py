@@ -23,6 +23,7 @@ from cryodask.kernels.polar_likelihood import (
     TemplateFold,
     TemplateSpectra,
     fold_scores,
+    inner_products,
     offset_basis,
     pose_scores,
     template_spectra,
@@ -65,6 +66,12 @@ class LikelihoodProblem:
         Probability of the credible set.
     is_raw
         View weights enter as CryoLike d209d6b has them.
+    template_keys
+        Names of the structures' templates among the constants.
+    top
+        Orientations that the level `top` keeps.
+    token
+        Differs from that of any other run, so that a process keeps nothing of one for another.
     """
 
     folder: str
@@ -81,11 +88,32 @@ class LikelihoodProblem:
     is_raw: bool
     template_keys: tuple[str, ...]
     top: int = 10
+    token: str = ""
 
     @property
     def rotations(self) -> int:
         """In-plane rotations W."""
         return self.maker.grid.rotations
+
+    @property
+    def rotation_angles(self) -> np.ndarray:
+        """In-plane rotations that a result tells apart, degrees."""
+        return 360.0 / self.rotations * np.arange(self.rotations)
+
+    @property
+    def log_share(self) -> float:
+        """Log prior of a rotation where `pose_prior` does not hold it."""
+        return -float(np.log(self.rotations))
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the best pose has a CTF and an offset of its own."""
+        return False
+
+    @property
+    def pose_prior(self) -> np.ndarray:
+        """Log prior of the poses of a template, that broadcasts against (D, W)."""
+        return self.log_prior[:, None]
 
     @property
     def needs_sums(self) -> bool:
@@ -116,8 +144,8 @@ class LikelihoodProblem:
     def variables(self) -> tuple[Variable, ...]:
         """The arrays of the result."""
         sizes = len(self.structures), max(map(len, self.views))
-        fine = fine_variables(*sizes, len(self.displacements), self.rotations, self.keep, self.top)
-        return variables(*sizes, self.keep) + fine
+        fine = fine_variables(*sizes, len(self.displacements), len(self.rotation_angles), self.keep, self.top)
+        return variables(*sizes, self.keep, has_contrast=self.has_contrast) + fine
 
     def prepare(self) -> None:
         """Make the offset basis and the templates that are not there yet."""
@@ -162,10 +190,38 @@ class LikelihoodProblem:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in CACHED}
 
+    def template(self, structure: int, view: int) -> np.ndarray:
+        """Return one template of a structure."""
+        return np.asarray(self.templates(structure)[view])
+
+    def pose_scores(self, block: ImageBlock, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the correlation and ln L of every pose of a template: (m, D, W)."""
+        return pose_scores(block, self.spectra(template), self.preparation.form)
+
+    def measure(
+        self, block: ImageBlock, image: int, template: np.ndarray, d: int, w: int
+    ) -> dict[str, float]:
+        """Return what is told of an image's best pose."""
+        form, single = self.preparation.form, block.take(np.array([image]))
+        spectra = self.spectra(template, [d])
+        xy, xx, sx = (np.asarray(term, float) for term in inner_products(single, spectra))
+        correlation, score = pose_scores(single, spectra, form)
+        xy, xx, sx = xy[0, w, 0], xx[0, w, 0], sx[0, w % sx.shape[1], 0]
+        iss, isy, iyy = single.iss[0], single.isy[0], single.iyy[0]
+        a = xx if form.offset == "none" else iss * xx - sx * sx
+        b = xy if form.offset == "none" else iss * xy - sx * isy
+        e = iyy if form.offset == "none" else iss * iyy - isy * isy
+        return {
+            "cross_correlation": correlation[0, 0, w],
+            "log_likelihood_best": score[0, 0, w],
+            "scale": b / a,
+            "correlation": b / np.sqrt(a * e),
+        }
+
     def blocks(self, tile: Tile) -> list[ImageBlock]:
         """Return the image blocks of a tile; the last tile's are kept, since its batches follow each
         other."""
-        return _blocks(self.folder, tile.start[0], tile.stop[0], _Key(self))
+        return _blocks(self.folder, tile.start[0], tile.stop[0], ProblemKey(self))
 
     def spectra(self, template: np.ndarray, rows: Any = slice(None)) -> TemplateSpectra:
         """Return what the kernel needs of a template (n, W/2), for some displacements."""
@@ -185,7 +241,7 @@ class LikelihoodProblem:
         poses: list[np.ndarray] = []
         fine: dict[str, list[np.ndarray]] = {level: [] for level in FINE if level in self.keep}
         for structure, view in self._each(batch):
-            template = np.asarray(self.templates(structure)[view])
+            template = self.template(structure, view)
             folds = self._fold_fine(template, blocks, fine) if fine else self._fold(template, blocks, fused)
             self._update_best(states, structure, view, folds)
             if self.needs_sums:
@@ -234,17 +290,21 @@ class LikelihoodProblem:
         self, template: np.ndarray, blocks: list[ImageBlock], fine: dict[str, list[np.ndarray]]
     ) -> list[TemplateFold]:
         """Score every pose, and add what the finer levels keep of them."""
-        spectra = self.spectra(template)
         folds: list[TemplateFold] = []
         found: dict[str, list[np.ndarray]] = {level: [] for level in fine}
         for block in blocks:
-            correlation, score = pose_scores(block, spectra, self.preparation.form)
-            folds.append(fold_scores(correlation, score, self.log_prior))
+            fold, correlation, score = self._scored(template, block)
+            folds.append(fold)
             for level, values in fine_rows(self.keep, correlation, score, self.log_prior, self.top).items():
                 found[level].append(values)
         for level, parts in found.items():
             fine[level].append(np.concatenate(parts))
         return folds
+
+    def _scored(self, template: np.ndarray, block: ImageBlock) -> tuple[TemplateFold, np.ndarray, np.ndarray]:
+        """Return the fold of a template, and the correlation and ln L of its poses."""
+        correlation, score = self.pose_scores(block, template)
+        return fold_scores(correlation, score, self.log_prior), correlation, score
 
     def _update_best(self, states: States, structure: int, view: int, folds: list[TemplateFold]) -> None:
         if self.by_posterior:
@@ -273,21 +333,21 @@ def _sums(fold: TemplateFold) -> np.ndarray:
     return np.stack([log_sum, reference + np.log(fold.plain), mean, square, reference], axis=1)
 
 
-class _Key:
-    """Carries a problem through a cache that is keyed by folder and range."""
+class ProblemKey:
+    """Carries a problem through a cache that is keyed by its token and a range of images."""
 
     def __init__(self, problem: LikelihoodProblem) -> None:
         self.problem = problem
 
     def __hash__(self) -> int:
-        return 0
+        return hash(self.problem.token)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key)
+        return isinstance(other, ProblemKey) and other.problem.token == self.problem.token
 
 
 @lru_cache(maxsize=1)
-def _blocks(folder: str, start: int, stop: int, key: _Key) -> list[ImageBlock]:
+def _blocks(folder: str, start: int, stop: int, key: ProblemKey) -> list[ImageBlock]:
     return key.problem.preparation.blocks(start, stop, key.problem.basis())
 
 
@@ -296,9 +356,14 @@ def forget_blocks() -> None:
     _blocks.cache_clear()
 
 
-@lru_cache(maxsize=32)
 def load_array(path: str) -> np.ndarray:
-    """Map an array from its file, once a process."""
+    """Map an array from its file, once a process and version of the file."""
+    status = Path(path).stat()
+    return _mapped(path, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=32)
+def _mapped(path: str, modified: int, number: int) -> np.ndarray:
     return load_npy(path, "r")
 
 

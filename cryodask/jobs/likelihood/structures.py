@@ -95,7 +95,7 @@ def _models(
         yield name, _read_map(path, settings)
     elif kind == "text":
         positions, radius, electrons = read_text_model(path)
-        centre = np.average(positions, axis=0, weights=electrons)
+        centre = np.average(positions, axis=0, weights=electrons) * (atoms.centre != "none")
         yield name, AtomModel(positions - centre, radius, electrons)
     else:
         models = read_models(path)
@@ -118,7 +118,8 @@ def _models(
 def _kind(path: Path) -> str:
     if is_atoms(path):
         return "atoms"
-    if path.name.lower().removesuffix(".gz").endswith(".txt"):
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".txt") or "." not in name:  # BioEM's models have no suffix
         return "text"
     return "map"
 

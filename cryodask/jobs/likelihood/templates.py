@@ -10,8 +10,9 @@ import numpy as np
 from cryodask.errors import InputError
 from cryodask.geometry.polar import PolarGrid
 from cryodask.geometry.symmetry import axial_order, symmetry_group
-from cryodask.geometry.views import Views, healpix_views, ring_views
-from cryodask.jobs.likelihood.parameters import Atoms, Grid, Healpix, Step
+from cryodask.geometry.views import Views, healpix_views, oriented_views, ring_views
+from cryodask.io.orientation_lists import bioem_euler_grid, goldstein_axes, read_orientations
+from cryodask.jobs.likelihood.parameters import Atoms, BioemEuler, Grid, Healpix, Listed, Step
 from cryodask.jobs.likelihood.structures import AtomModel, MapModel, Structure
 from cryodask.kernels.polar_transform import slices_of_atoms, slices_of_map
 
@@ -52,18 +53,20 @@ class TemplateMaker:
         if isinstance(model, MapModel):
             volume = model.volume.T if self.axes == "cryolike" else model.volume
             result = slices_of_map(volume, model.voxel_size * scale, axes, kx, ky, dtype)
-            origin, is_offset = np.pi / len(volume) * model.volume.sum(), self.atoms.template_offset != "none"
+            origin = np.pi / len(volume) * model.volume.sum()
         else:
-            factors = self._factors(model, self.grid.radii)
+            factors = self.factors(model, self.grid.radii)
             result = slices_of_atoms(model.positions * scale, factors, axes, kx, ky, dtype)
-            origin = self._factors(model, np.zeros(1)).sum()
-            gaussian = self.atoms.model.endswith("gaussian") and not model.element
-            is_offset = self.atoms.template_offset == "all" or (
-                self.atoms.template_offset == "gaussian" and gaussian
-            )
-        if is_offset:
+            origin = self.factors(model, np.zeros(1)).sum()
+        if self.removes_offset(model):
             result = result - (origin * np.sinc(2 * kx) * np.sinc(2 * ky)).astype(dtype)
         return result
+
+    def removes_offset(self, model: AtomModel | MapModel) -> bool:
+        """Whether the constant image is taken out of templates of a model."""
+        if self.atoms.template_offset == "gaussian" and isinstance(model, AtomModel):
+            return self.atoms.model.endswith("gaussian") and not model.element
+        return self.atoms.template_offset != "none"
 
     def templates(self, structure: Structure, views: Views, batch: int = 64) -> np.ndarray:
         """Return the templates of a structure (S, n, W/2), of norm 1 on the whole circle.
@@ -83,7 +86,7 @@ class TemplateMaker:
             parts.append(part / norm[:, None, None].astype(part.real.dtype))
         return np.concatenate(parts)
 
-    def _factors(self, model: AtomModel, k: np.ndarray) -> np.ndarray:
+    def factors(self, model: AtomModel, k: np.ndarray) -> np.ndarray:
         """Return the form factor of each atom on shells k: (n, atoms)."""
         if model.element:
             return _scattering(model, 2 * k / self.box_length)
@@ -100,20 +103,34 @@ class TemplateMaker:
     def key(self, structure: Structure, views: Views) -> str:
         """Return a short hash of all that decides the templates, but for the file's content."""
         text = json.dumps([structure.path, structure.name, self.box_length, self.axes, self.dtype])
-        parts = (text, repr(self.grid), self.atoms.model_dump_json(), views.axes.tobytes().hex())
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        parts = (text, repr(self.grid), self.atoms.model_dump_json())
+        digest = hashlib.sha256("".join(parts).encode())
+        digest.update(views.axes.tobytes())
+        return digest.hexdigest()[:16]
 
 
-def make_views(grid: Grid, factor: float, symmetry: str) -> Views:
-    """Return the views that a configuration asks for."""
+def make_views(grid: Grid, factor: float, symmetry: str, *, has_prior: bool = False) -> Views:
+    """Return the views, or listed orientations, that a configuration asks for.
+
+    Raises
+    ------
+    InputError
+        A wrong list; symmetry with views that do not know of it.
+    """
     chosen = grid.viewing_distance
-    if isinstance(chosen, Healpix):
-        if symmetry != "C1":
-            raise InputError("viewing_distance.healpix: expected symmetry C1")
-        return healpix_views(chosen.healpix)
-    if isinstance(chosen, Step):
-        return ring_views(math.radians(chosen.step), symmetry)
-    distance = float(chosen) if chosen is not None else min(1.0, max(0.02, 1 / (4 * math.pi * factor)))
+    if isinstance(chosen, Healpix | Listed | BioemEuler) and symmetry != "C1":
+        raise InputError("viewing_distance: expected symmetry C1 with healpix or a list of orientations")
+    match chosen:
+        case Healpix():
+            return healpix_views(chosen.healpix)
+        case Listed():
+            listed = read_orientations(chosen.file, has_prior=has_prior, kind=grid.list_kind)
+            return oriented_views(listed.axes, listed.log_prior)
+        case BioemEuler():
+            return oriented_views(goldstein_axes(bioem_euler_grid(*chosen.bioem_euler)))
+        case Step():
+            return ring_views(math.radians(chosen.step), symmetry)
+    distance = chosen if chosen is not None else min(1.0, max(0.02, 1 / (4 * math.pi * factor)))
     return ring_views(distance, symmetry)
 
 
