@@ -268,6 +268,29 @@ def test_files_that_do_not_fit_are_named_with_both_shapes(config, planted, tmp_p
         open_refinement(config, tmp_path / "o.csv")
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda t: t.drop(columns="phi"), r"particles.csv: missing columns phi"),
+        (lambda t: t.assign(theta=[1.0, np.nan, 2.0]), r"particles.csv row 1: theta: expected a number"),
+        (
+            lambda t: t.assign(correlation_variance=1.7),
+            r"correlation_variance fits neither meaning: .*misses",
+        ),
+        (
+            lambda t: t.assign(even_zernikes="{bad"),
+            r"even_zernikes, .*expected JSON, as Leopard-EM writes it",
+        ),
+        (lambda t: t.assign(mag_matrix="[1, 0, 0]"), r"mag_matrix = \[1, 0, 0\]: expected 4 numbers"),
+        (lambda t: t.iloc[:0], r"particles.csv: no particles"),
+    ],
+)
+def test_wrong_tables_are_named(config, planted, tmp_path, change, text):
+    change(planted.table()).to_csv(config.particle_stack.df_path)
+    with pytest.raises(InputError, match=text):
+        open_refinement(config, tmp_path / "o.csv")
+
+
 def test_a_header_of_another_voxel_size_and_a_plan_over_memory(config, planted, tmp_path):
     table = planted.table().assign(pixel_size=1.2, refined_pixel_size=1.2)
     table.to_csv(config.particle_stack.df_path)
