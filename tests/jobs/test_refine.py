@@ -49,8 +49,8 @@ def test_poses_defoci_and_places_come_back(planted):
     off = zyz_angles(turns @ zyz_matrices(truth[["phi", "theta", "psi"]].to_numpy()))
     angles = dict(zip(("phi", "theta", "psi"), off.T, strict=True))
     start = planted.table(defocus=truth["defocus"] + 30.0, x=truth["x"] + 2, y=truth["y"] - 1, **angles)
-    table = refine(planted, start, orientations=GRID, defocus=(-60.0, 60.0, 30.0))
-    assert angular_errors(table, truth).max() <= 0.3
+    table = refine(planted, start, orientations=LocalGrid(1.2, 0.2, 1.2, 0.15), defocus=(-60.0, 60.0, 30.0))
+    assert angular_errors(table, truth).max() <= 0.2
     assert np.abs(table["refined_relative_defocus"] - truth["defocus"]).max() <= 15.0
     assert table["refined_pos_x"].tolist() == truth["x"].tolist()
     assert table["refined_pos_y"].tolist() == truth["y"].tolist()
