@@ -117,7 +117,7 @@ def open_cluster(
     with dask.config.set(SETTINGS):
         if where == "threads":
             if kind == "cuda":
-                _require_gpus(numbers)
+                require_gpus(numbers)
             cluster = _threads(workers, threads)
         elif where == "cuda" or (where == "local" and kind == "cuda"):
             cluster = _gpus(numbers, threads)
@@ -162,7 +162,7 @@ def _threads(workers: int | None, threads: int | None) -> Any:
     )
 
 
-def _require_gpus(numbers: tuple[int, ...]) -> None:
+def require_gpus(numbers: tuple[int, ...]) -> None:
     """Refuse where there is no CUDA device, or not one that is named."""
     from cryodask.arrays.module import count_cuda_devices
 
@@ -178,7 +178,7 @@ def _require_gpus(numbers: tuple[int, ...]) -> None:
 
 
 def _gpus(numbers: tuple[int, ...], threads: int | None) -> Any:
-    _require_gpus(numbers)
+    require_gpus(numbers)
     try:
         from dask_cuda import LocalCUDACluster
     except ImportError:

@@ -31,6 +31,7 @@ ISAC: tuple[tuple[str, Any, str], ...] = (
     ("target_nx", int, "Box after resampling, pixels; default 76."),
     ("ir", int, "Innermost ring; default 1."),
     ("rs", int, "Ring step; default 1."),
+    ("iter_reali", int, "References are means of stable members after so many stages; default 0, never."),
     ("maxit", int, "Iterations of a restart of the stability test; default 10."),
     ("dst", float, "Every 4th iteration of a restart only multiples of this angle; 0 off."),
     ("FL", float, "Lowest low-pass of --filter tanh, cycles per pixel; default 0.2."),
@@ -39,6 +40,7 @@ ISAC: tuple[tuple[str, Any, str], ...] = (
     ("center_method", int, "First centring: 0 none, -1 mean, 1 centre of mass, 2 rotational average."),
     ("init_iter", int, "Most stages of a run; default 7."),
     ("stab_ali", int, "Restarts of the stability test; default 5."),
+    ("filament_width", float, "Helical segments of this width, pixels of the input, at the STAR's psi."),
     ("minimum_grp_size", int, "Least images of an accepted class; -1 is 0.6 of img_per_grp."),
 )
 NATIVE: tuple[tuple[str, Any, str], ...] = (
@@ -53,6 +55,7 @@ CHOICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("search", ("fast", "exact"), "48 angles and the strong profiles, or 256 and all; default fast."),
     ("filter", ("wiener", "tanh"), "Filter of the references; default wiener."),
     ("whiten-noise", ("yes", "no"), "Divide by the noise spectrum; default yes."),
+    ("compat", ("isac2",), "Defaults and rules of ISAC2."),
     ("averages", ("full", "working", "none"), "Averages that are written; default full."),
 )
 FLAGS = (
@@ -60,20 +63,15 @@ FLAGS = (
     ("skip_ordering", "Leave classes in order of size."),
     ("use_origins", "Start from the origins of the STAR file."),
     ("invert", "Particles are dark."),
+    ("filament_mask_ignore", "Leave what lies beside filaments as it is."),
+    ("isac_files", "Write averages and lists under ISAC's names too."),
 )
-# What ISAC has and cryodask does not: named, so that nobody takes silence for consent.
-ABSENT = {
-    "filament_width": "helical segments",
-    "filament_mask_ignore": "helical segments",
-    "isac-files": "HDF files for ISAC's successors",
-    "compat": "ISAC2's own procedure",
-}
-ABSENT_FLAGS = ("filament_mask_ignore", "isac-files")
-FIXED = {
-    "iter_reali": "0: stability is tested once, on the chosen run",
-}
-WITHOUT_EFFECT = ("gpu_devices", "gpu_memory_use", "gpu_class_limit", "restart_section")
-FLAGS_WITHOUT_EFFECT = ("gpu_info", "new", "use_latest_master_directory")
+# Options of other versions of ISAC.
+WITHOUT_EFFECT = ("gpu_class_limit", "restart_section")
+FLAGS_WITHOUT_EFFECT = ("new", "use_latest_master_directory")
+
+
+LEAST_BYTES = 2**20  # below it a number is no size of memory
 
 
 def _spellings(name: str) -> list[str]:
@@ -81,23 +79,40 @@ def _spellings(name: str) -> list[str]:
     return list(dict.fromkeys([f"--{name.replace('-', '_')}", f"--{name.replace('_', '-')}"]))
 
 
-def _refuse(context: click.Context, option: click.Parameter, value: Any) -> None:
-    if value not in (None, False) and option.name is not None:
-        name = next(n for n in ABSENT if n.replace("-", "_").lower() == option.name.lower())
-        raise click.UsageError(f"--{name}: {ABSENT[name]} is not in this release")
-
-
-def _only_zero(context: click.Context, option: click.Parameter, value: float | None) -> None:
-    if value not in (None, 0) and option.name is not None:
-        raise click.UsageError(f"{option.name} = {value}: this release takes {FIXED[option.name]}")
-
-
 def _no_effect(context: click.Context, option: click.Parameter, value: Any) -> None:
     if value not in (None, False) and option.name is not None:
-        note = (
-            "classes are made on the CPU" if option.name.startswith("gpu") else "belongs to another program"
-        )
-        click.echo(f"cryodask: note: --{option.name} has no effect: {note}", err=True)
+        note = f"--{option.name} has no effect: it belongs to another version of ISAC"
+        click.echo(f"cryodask: note: {note}", err=True)
+
+
+def _gpu_info(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        from cryodask.cli.info import show_devices
+
+        show_devices(as_json=False)
+        context.exit()
+
+
+def _memory_use(context: click.Context, option: click.Parameter, value: str | None) -> float:
+    """Return a share of free memory, or bytes."""
+    from cryodask.errors import InputError
+    from cryodask.kernels.polar_correlation_arrays import SHARE
+
+    if value is None:
+        return SHARE
+    problem = InputError(f"gpu_memory_use = {value}: expected 0 < x <= 1, or bytes")
+    try:
+        size = float(value)
+    except ValueError:
+        from cryodask.cluster import parse_memory
+
+        try:
+            return float(parse_memory(value))
+        except InputError:
+            raise problem from None
+    if not 0 < size <= 1 and size < LEAST_BYTES:
+        raise problem
+    return size
 
 
 def parameter_options(command: F) -> F:
@@ -111,12 +126,6 @@ def parameter_options(command: F) -> F:
     for name, text in FLAGS:
         options.append(click.option(*_spellings(name), name, is_flag=True, default=None, help=text))
     hidden: dict[str, Any] = {"hidden": True, "expose_value": False}
-    for name in ABSENT:
-        flag: dict[str, Any] = {"is_flag": True} if name in ABSENT_FLAGS else {}
-        key = name.replace("-", "_").lower()
-        options.append(click.option(*_spellings(name), key, callback=_refuse, **hidden, **flag))
-    for name in FIXED:
-        options.append(click.option(*_spellings(name), name, type=float, callback=_only_zero, **hidden))
     for name in WITHOUT_EFFECT:
         options.append(click.option(*_spellings(name), name, callback=_no_effect, **hidden))
     for name in FLAGS_WITHOUT_EFFECT:
@@ -157,6 +166,23 @@ def parameter_options(command: F) -> F:
 @click.option("--drop-duplicates", is_flag=True, help="Keep the first row of an image in several.")
 @click.option("--subset", type=click.Path(path_type=Path), help="File of 0-based rows to classify.")
 @parameter_options
+@click.option("--gpu_devices", "--gpu-devices", metavar="0,1", help="The same as --device cuda:0,1.")
+@click.option(
+    "--gpu_memory_use",
+    "--gpu-memory-use",
+    callback=_memory_use,
+    metavar="X",
+    help="Share of a GPU's free memory, or bytes; default 0.9.",
+)
+@click.option(
+    "--gpu_info",
+    "--gpu-info",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_gpu_info,
+    help="Print the devices and stop.",
+)
 @click.option("--resume", is_flag=True, help="Continue an unfinished run.")
 @click.option("--restart", type=int, default=-1, help="Keep so many generations and go on from there.")
 @overwrite_option
@@ -183,6 +209,8 @@ def classify(
     threads: int | None,
     memory: str,
     device: str,
+    gpu_devices: str | None,
+    gpu_memory_use: float,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -191,12 +219,11 @@ def classify(
     The options are those of ISAC, with underscores or hyphens, and some more. An image is accepted only where
     the evidence holds: it is no noise, its alignment is stable, and independent runs agree about it.
     """
-    if device != "cpu" or cluster == "cuda":
-        raise click.UsageError(f"device = {device}: classes are made on the CPU in this release")
     from cryodask.cluster import parse_memory
     from cryodask.jobs.classify.job import plan_classification
     from cryodask.jobs.classify.planning import check_fits, plan_cost
 
+    device = _device(device, gpu_devices, cluster)
     stack = _open(particles, pixel_size)
     if drop_duplicates:
         stack = stack.take(~stack.table["name"].duplicated().to_numpy())
@@ -218,7 +245,31 @@ def classify(
         _print_cost(plan_cost(job), as_json)
         return
     where = {"where": cluster, "workers": workers, "threads": threads, "memory": memory}
-    _compute(job, where, as_json)
+    _compute(job, where | {"device": device}, as_json, gpu_memory_use)
+
+
+def _device(device: str, gpu_devices: str | None, cluster: str) -> str:
+    """Return the device: those of --gpu_devices, or the CPU with a notice where there is none."""
+    from cryodask.arrays.module import count_cuda_devices
+    from cryodask.cluster import parse_device, require_gpus
+    from cryodask.errors import ClusterError
+
+    if gpu_devices is not None:
+        if device.startswith("cuda"):
+            raise click.UsageError("give one of --device, --gpu_devices")
+        present = count_cuda_devices()
+        if not present:
+            _tell(f"gpu_devices = {gpu_devices}: no CUDA device here, classes are made on the CPU")
+            return "cpu"
+        device = f"cuda:{gpu_devices}"
+        if any(number >= present for number in parse_device(device)[1]):
+            raise ClusterError(
+                f"gpu_devices = {gpu_devices}: {present} CUDA devices found, numbered from 0; name one of "
+                "them, or --device cpu"
+            )
+    if device.startswith("cuda") and cluster in ("local", "threads", "cuda"):
+        require_gpus(parse_device(device)[1])
+    return device
 
 
 def _open(particles: str, pixel_size: float | None) -> Any:
@@ -290,14 +341,21 @@ def _print_cost(cost: dict[str, Any], as_json: bool) -> None:
     click.echo("nothing was started")
 
 
-def _compute(job: "Classification", where: dict[str, Any], as_json: bool) -> None:
+def _compute(job: "Classification", where: dict[str, Any], as_json: bool, device_memory: float) -> None:
     from cryodask.cluster import open_cluster
     from cryodask.jobs.classify.job import run_classification
 
     show = _show_json if as_json else _Lines(job.parameters.passes, job.parameters.splits).show
     with open_cluster(**where) as client:
         try:
-            summary = run_classification(job, client=client, listen=show, tell=_tell)
+            summary = run_classification(
+                job,
+                client=client,
+                listen=show,
+                tell=_tell,
+                device=where["device"].partition(":")[0],
+                device_memory=device_memory,
+            )
         except KeyboardInterrupt:
             click.echo("cryodask: what is finished is kept; continue with --resume", err=True)
             raise

@@ -24,15 +24,21 @@ LABELS = {
 
 
 @click.command("info")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1)
+@click.option("--devices", is_flag=True, help="Say what can compute on this machine.")
 @click.option(
     "--level", type=click.IntRange(0), default=0, show_default=True, help="Level of an OME-Zarr volume."
 )
 @click.option("--quick", is_flag=True, help="Read the header alone, without statistics.")
 @json_option
 @debug_option
-def info(files: tuple[str, ...], level: int, quick: bool, as_json: bool) -> None:
-    """Say what volumes (MRC, EM, HDF5, OME-Zarr) and STAR files hold."""
+def info(files: tuple[str, ...], devices: bool, level: int, quick: bool, as_json: bool) -> None:
+    """Say what volumes (MRC, EM, HDF5, OME-Zarr) and STAR files hold, or what this machine computes with."""
+    if devices:
+        show_devices(as_json)
+        return
+    if not files:
+        raise click.UsageError("name a file, or give --devices")
     from cryodask.io.info import file_info
 
     described = (file_info(file, level=level, quick=quick) for file in files)
@@ -43,6 +49,21 @@ def info(files: tuple[str, ...], level: int, quick: bool, as_json: bool) -> None
         click.echo(facts["file"])
         for label, value in _star_lines(facts) if facts["format"] == "star" else _volume_lines(facts):
             click.echo(f"  {label:<27} {value}")
+
+
+def show_devices(as_json: bool) -> None:
+    """Print what can compute on this machine, a line a device."""
+    from cryodask.arrays.devices import describe_devices
+
+    found = describe_devices()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for each in found:
+        memory, free = (each[key] / 2**30 for key in ("memory_bytes", "free_bytes"))
+        click.echo(f"{each['device']:<8} {each['name']}, {memory:.1f} GiB of memory, {free:.1f} GiB free")
+    if len(found) == 1:
+        click.echo("no CUDA device that CuPy can use")
 
 
 def _volume_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

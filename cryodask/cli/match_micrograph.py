@@ -207,4 +207,4 @@ def _write_table(runs: "list[MatchRun]", table: Path) -> None:
         where = f"z above {picks[0].threshold.value:.2f}"
     else:
         where = f"{len(picks)} pairs of micrograph and template, z above the threshold of each"
-    click.echo(f"{found} particles, {where}", err=True)
+    click.echo(f"{found} particle{'' if found == 1 else 's'}, {where}", err=True)

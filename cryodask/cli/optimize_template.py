@@ -13,6 +13,7 @@ from cryodask.cli.options import (
     dry_run_option,
     json_option,
     overwrite_option,
+    resume_option,
 )
 from cryodask.cli.particle_runs import placed, tell
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--consecutive-threshold", type=click.IntRange(1), help="Stop after so many falling scores in a row."
 )
+@resume_option
 @overwrite_option
 @dry_run_option
 @cluster_options
@@ -39,6 +41,7 @@ def optimize_template(
     min_snr: float,
     best_n: int | None,
     consecutive_threshold: int | None,
+    resume: bool,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -46,12 +49,15 @@ def optimize_template(
 ) -> None:
     """Score voxel sizes of the template of a Leopard-EM optimize_template YAML by known particles."""
     from cryodask.cluster import open_cluster, parse_device, parse_memory
-    from cryodask.io.files import require_new, written_whole
-    from cryodask.jobs.micrograph_matching.optimize import open_optimization, optimize
+    from cryodask.io.files import written_whole
+    from cryodask.jobs.micrograph_matching.optimize import kept_scores, open_optimization, optimize
     from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
+    from cryodask.jobs.micrograph_matching.pose_run import unfinished
     from cryodask.jobs.micrograph_matching.voxel_optimum import Choice
 
-    require_new(output, overwrite=overwrite)
+    if resume and output.exists() and not unfinished(output).exists():
+        click.echo(f"{output.name} is finished, skipped", err=True)
+        return
     parameters = OptimizeConfig.from_yaml(config)
     place = placed(parameters.computational_config, where)
     work = open_optimization(
@@ -64,16 +70,17 @@ def optimize_template(
         tried = len(work.coarse) + len(work.fine(0.0))
         click.echo(f"{output.name}: {len(work.start)} particles x {tried} voxel sizes; nothing was started")
         return
-    with open_cluster(**place) as client:
-        found = optimize(
-            work,
-            choice=Choice(min_snr, best_n),
-            consecutive_threshold=consecutive_threshold,
-            client=client,
-            tell=tell,
-        )
-    with written_whole(output, overwrite=overwrite) as temporary:
-        found.table.to_csv(temporary, index=False, float_format="%.9g")
+    with kept_scores(work, output, resume=resume, overwrite=overwrite) as kept:
+        with open_cluster(**place) as client:
+            found = optimize(
+                kept,
+                choice=Choice(min_snr, best_n),
+                consecutive_threshold=consecutive_threshold,
+                client=client,
+                tell=tell,
+            )
+        with written_whole(output, overwrite=overwrite or resume) as temporary:
+            found.table.to_csv(temporary, index=False, float_format="%.9g")
     _show(found, output, as_json)
 
 

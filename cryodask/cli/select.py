@@ -36,18 +36,26 @@ from cryodask.cli.options import debug_option, json_option, overwrite_option
     help="Of particles closer than this in a micrograph, keep the best.",
 )
 @click.option("--unaccounted", is_flag=True, help="Select the particles of no class instead.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["relion31", "relion30", "csv", "cs-passthrough"]),
+    help="Of the files; by default the input's dialect of STAR, or CSV by the name.",
+)
 @overwrite_option
 @json_option
 @debug_option
-def select(result: Path, output: Path, overwrite: bool, as_json: bool, **conditions: Any) -> None:
+def select(
+    result: Path, output: Path, form: str | None, overwrite: bool, as_json: bool, **conditions: Any
+) -> None:
     """Write the particles of chosen classes of RESULT, a folder of `cryodask classify`.
 
     Conditions are joined by "and". Every particle of the input is in OUTPUT or in OUTPUT_rest.
     """
-    from cryodask.jobs.classify.select import Selection, select_particles, write_selection
+    from cryodask.results.class_selection import Selection, select_particles, write_selection
 
     found = select_particles(result, Selection(**conditions))
-    paths = write_selection(output, found, overwrite=overwrite)
+    paths = write_selection(output, found, form=form, overwrite=overwrite)
     counts = [len(found.table), len(found.rest[found.block])]
     if as_json:
         files = [{"file": str(path), "particles": n} for path, n in zip(paths, counts, strict=True)]

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.geometry.euler import euler_from_rotation
-from cryodask.io.files import require_exists
+from cryodask.io.files import require_exists, written_whole
 from cryodask.io.particle_columns import NUMBERS
 
 PLAIN = {
@@ -55,11 +55,34 @@ def read_cs_particles(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame(_table(records))
 
 
+def copy_records(source: str | os.PathLike[str], path: str | os.PathLike[str], names: list[str]) -> None:
+    """Write the records of some particles of a .cs file, unchanged, in the order of their names.
+
+    Parameters
+    ----------
+    source
+        The .cs file they are taken from.
+    path
+        The .cs file to write.
+    names
+        ``number@file``, as `read_cs_particles` names them.
+    """
+    records = load_npy(require_exists(source))
+    row = {name: i for i, name in enumerate(_names(records))}
+    with written_whole(path, overwrite=True) as temporary, temporary.open("wb") as stream:
+        np.save(stream, records[[row[name] for name in names]])
+
+
+def _names(records: np.ndarray) -> list[str]:
+    files = (_text(value).lstrip(">") for value in records["blob/path"])
+    return [f"{int(i) + 1:06d}@{file}" for i, file in zip(records["blob/idx"], files, strict=True)]
+
+
 def _table(records: np.ndarray) -> dict[str, Any]:
     files = [_text(value).lstrip(">") for value in records["blob/path"]]
     numbers = records["blob/idx"].astype(np.int64)
     table: dict[str, Any] = {
-        "name": [f"{number + 1:06d}@{file}" for number, file in zip(numbers, files, strict=True)],
+        "name": _names(records),
         "file": files,
         "image_number": numbers,
         "optics_group": _field(records, "ctf/exp_group_id", 1).astype(np.int64),

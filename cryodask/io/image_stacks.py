@@ -21,6 +21,7 @@ from cryodask.io.files import require_exists, written_whole
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".map", ".gz", ".bz2")
 HDF_SUFFIXES = (".hdf", ".h5", ".hdf5")
 EMAN_IMAGES = "MDF/images"
+EMAN_FLOAT = 7  # EMUtil::EM_FLOAT, the type of the pixels
 _WHOLE = slice(None)
 
 
@@ -121,6 +122,47 @@ def write_stack(
         file.set_image_stack()
         file.voxel_size = pixel_size
         file.add_label("Written by cryodask")
+
+
+def write_eman_stack(
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    *,
+    pixel_size: float,
+    attributes: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write images (n, y, x) as a stack of EMAN, in the place of an older one.
+
+    Parameters
+    ----------
+    path
+        The file, .hdf; it has its name only when it is complete.
+    images
+        (n, y, x).
+    pixel_size
+        Angstrom.
+    attributes
+        Of each image: numbers or lists of them by name.
+    """
+    import h5py
+
+    with written_whole(path, overwrite=True) as temporary, h5py.File(temporary, "w") as file:
+        group = file.create_group(EMAN_IMAGES)
+        group.attrs["imageid_max"] = np.int32(len(images) - 1)
+        for number, image in enumerate(images):
+            own = group.create_group(str(number))
+            own.create_dataset("image", data=np.asarray(image, np.float32))
+            y, x = image.shape
+            sizes = {
+                "nx": np.int32(x),
+                "ny": np.int32(y),
+                "nz": np.int32(1),
+                "datatype": np.int32(EMAN_FLOAT),
+            }
+            scale = {f"apix_{axis}": np.float32(pixel_size) for axis in "xyz"}
+            more = attributes[number] if len(attributes) else {}
+            for name, value in {**sizes, **scale, **more}.items():
+                own.attrs[f"EMAN.{name}"] = value
 
 
 def read_images(path: str | os.PathLike[str], numbers: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 CHUNK_BYTES = 32 << 20
 PIXEL_SIZE_TOLERANCE = 0.005
+UNSAID = 1.0  # angstrom: what programs that know no pixel size write into headers
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def open_particles(
         table = read_cs_particles(path)
     else:
         table = _bare_table(path)
-    places, box = _locate(path, table, search_folders(path, root))
+    places, box, headers = _locate(path, table, search_folders(path, root))
+    if pixel_size is None:
+        _check_headers(path, table, places, headers)
     size = _one_pixel_size(path, table, pixel_size)
     table["pixel_size"] = np.nan if size is None else size
     array = _lazy_images(places, box, size, str(path.absolute()))
@@ -202,10 +205,13 @@ def _empty_table(files: list[str], numbers: range) -> pd.DataFrame:
     return pd.DataFrame(table).assign(origin_x=0.0, origin_y=0.0)
 
 
-def _locate(path: Path, table: pd.DataFrame, folders: list[Path]) -> tuple[ImagePlaces, int]:
+def _locate(
+    path: Path, table: pd.DataFrame, folders: list[Path]
+) -> tuple[ImagePlaces, int, list[float | None]]:
     """Find every image, check that it is there and of one size, and fill in the headers' pixel sizes."""
     number, names = pd.factorize(table["file"])
     box, found = 0, []
+    sizes: list[float | None] = []
     for i, name in enumerate(names):
         rows = np.flatnonzero(number == i)
         place = find_file(str(name), folders)
@@ -215,18 +221,36 @@ def _locate(path: Path, table: pd.DataFrame, folders: list[Path]) -> tuple[Image
             raise InputError(f"{path.name} row {rows[0] + 1}: {image}: no such file (looked in {looked})")
         header = read_stack_header(place)
         _check_numbers(path, table.iloc[rows], rows, header.count)
-        box = _check_shape(path, table, rows[0], place, header.shape, box)
+        box = _check_shape(path, table, int(rows[0]), place, header.shape, box)
+        sizes.append(header.pixel_size)
         if header.pixel_size is not None:
             table.loc[rows, "pixel_size"] = table.loc[rows, "pixel_size"].fillna(header.pixel_size)
         found.append(str(place.absolute()))
-    return ImagePlaces(tuple(found), number.astype(np.int64), table["image_number"].to_numpy()), box
+    places = ImagePlaces(tuple(found), number.astype(np.int64), table["image_number"].to_numpy())
+    return places, box, sizes
+
+
+def _check_headers(path: Path, table: pd.DataFrame, places: ImagePlaces, headers: list[float | None]) -> None:
+    """Refuse images whose header says another pixel size than the table; a header of 1 says nothing."""
+    for file, header in enumerate(headers):
+        if header is None or header == UNSAID:
+            continue
+        row = int(np.flatnonzero(places.file_number == file)[0])
+        said = float(table["pixel_size"].iloc[row])
+        if abs(said - header) > PIXEL_SIZE_TOLERANCE * header:
+            raise InputError(
+                f"{path.name} row {row + 1}: pixel size {said:g} A, but {header:g} A in the header of "
+                f"{Path(places.files[file]).name}; --pixel-size says which is right"
+            )
 
 
 def _check_numbers(path: Path, table: pd.DataFrame, rows: np.ndarray, count: int) -> None:
     beyond = np.flatnonzero(table["image_number"].to_numpy() >= count)
     if len(beyond):
         name = table["name"].iloc[beyond[0]]
-        raise InputError(f"{path.name} row {rows[beyond[0]] + 1}: {name}: stack has {count} images")
+        image = table["image_number"].iloc[beyond[0]] + 1
+        row = rows[beyond[0]] + 1
+        raise InputError(f"{path.name} row {row}: {name}: image {image}, stack has {count} images")
 
 
 def _check_shape(
@@ -234,14 +258,16 @@ def _check_shape(
 ) -> int:
     y, x = shape
     if y != x:
-        raise InputError(f"{place.name}: images of {y} x {x} pixels, expected square ones")
+        raise InputError(f"{path.name} row {row + 1}: {place.name}: {y} x {x}, expected square images")
     if box and x != box:
         first, here = table["optics_group"].iloc[[0, row]]
         if first != here:
             raise InputError(
                 f"{path.name}: optics group {here} has box {x}, group {first} has {box}; split the file"
             )
-        raise InputError(f"{place.name}: box {x}, images before it have {box}")
+        raise InputError(
+            f"{path.name} row {row + 1}: {place.name}: box {x}, rows before it have {box}; expected one size"
+        )
     return x
 
 

@@ -102,7 +102,8 @@ def _with_optics(path: Path, particles: pd.DataFrame, optics: pd.DataFrame | Non
     known = optics.drop_duplicates(GROUP).set_index(GROUP)
     unknown = sorted(set(particles[GROUP]) - set(known.index))
     if unknown:
-        raise InputError(f"{path.name}: optics group {unknown[0]} is not in data_optics")
+        row = int(np.flatnonzero(particles[GROUP] == unknown[0])[0]) + 1
+        raise InputError(f"{path.name} row {row}: optics group {unknown[0]} is not in data_optics")
     extra = [column for column in known.columns if column not in particles]
     return particles.join(known[extra], on=GROUP)
 

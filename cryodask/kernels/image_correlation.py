@@ -135,7 +135,7 @@ class WholeImage:
         self.block = xp.zeros((2, *valid), xp.float32)
         self.sums = xp.zeros((2, *valid), xp.int64)
         self.counts = xp.zeros(HISTOGRAM_BINS if histogram else 0, xp.int64)
-        self.stack = 1 if xp is np else _templates_per_call(tile.shape)
+        self.stack = 1 if xp is np else templates_per_call(tile.shape, _free_memory())
 
     def fold(self, templates: Any, ids: Any) -> None:
         """Fold the scores of templates (b, n, n) with ids (b,) into the state."""
@@ -189,13 +189,24 @@ class WholeImage:
         return found | ({"counts": self.counts} if self.counts.size else {})
 
 
-def _templates_per_call(shape: tuple[int, ...]) -> int:
-    """Return how many templates one FFT call may hold, by the memory free on the device."""
-    import cupy
+def templates_per_call(shape: tuple[int, ...], free: float) -> int:
+    """Return how many templates one FFT call may hold: 1 to 32, in two fifths of a device's free memory.
 
-    free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    Parameters
+    ----------
+    shape
+        (Ty, Tx) of the tile.
+    free
+        Bytes.
+    """
     each = 16 * shape[0] * shape[1]
     return int(max(1, min(LARGEST_STACK, 0.4 * free // each)))
+
+
+def _free_memory() -> float:
+    import cupy
+
+    return float(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
 
 
 def workspace_bytes(block: tuple[int, int], valid: tuple[int, int], box: int) -> float:

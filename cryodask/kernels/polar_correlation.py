@@ -37,10 +37,13 @@ class AngleTable:
         In the full circle; a multiple of 4.
     frequencies : int
         Angular frequencies m = 0 .. frequencies - 1.
+    widest : int or None
+        Largest angle index, to either side of 0 and of half a turn, that is searched; None searches all.
     """
 
     angles: int
     frequencies: int
+    widest: int | None = None
 
     @property
     def step(self) -> float:
@@ -49,8 +52,9 @@ class AngleTable:
 
     @cached_property
     def waves(self) -> np.ndarray:
-        """k_m cos(m phi) and k_m sin(m phi) at the angles of the first quadrant, (2, f, m) float32."""
-        phase = np.outer(np.arange(self.angles // 4 + 1), np.arange(self.frequencies)) * self.step
+        """k_m cos(m phi) and k_m sin(m phi) at the searched angles of a quadrant, (2, f, m) float32."""
+        count = self.angles // 4 if self.widest is None else self.widest
+        phase = np.outer(np.arange(count + 1), np.arange(self.frequencies)) * self.step
         k = np.where(np.arange(self.frequencies) == 0, 1.0, 2.0)
         return (np.stack([np.cos(phase), np.sin(phase)]) * k).astype(np.float32)
 
@@ -96,7 +100,7 @@ def correlate(
     score = np.empty((count, len(references)), np.float32)
     code = np.empty((count, len(references)), np.int32)
     parts = np.ascontiguousarray(np.stack([references.real, references.imag], axis=2), np.float32)
-    _correlate(images, parts, basis.starts, table.waves, score, code)
+    _correlate(images, parts, basis.starts, table.waves, table.angles // 2, score, code)
     return score, code
 
 
@@ -121,10 +125,11 @@ def _products(x: np.ndarray, y: np.ndarray, starts: np.ndarray, g: np.ndarray) -
 
 
 @numba.njit(**JIT)
-def _scan(g: np.ndarray, waves: np.ndarray, best: np.ndarray, place: np.ndarray, offset: int) -> None:
+def _scan(
+    g: np.ndarray, waves: np.ndarray, last: int, best: np.ndarray, place: np.ndarray, offset: int
+) -> None:
     """Raise best (16,) and place (16,) by one reference: all angles of both mirrors."""
     flat = g.reshape(-1)
-    last = 2 * (waves.shape[1] - 1)
     value, where = load(best, 0), load(place, 0)
     zero = fill(np.float32(0.0))
     for mirror in range(2):
@@ -159,6 +164,7 @@ def _correlate(
     references: np.ndarray,
     starts: np.ndarray,
     waves: np.ndarray,
+    last: int,
     score: np.ndarray,
     code: np.ndarray,
 ) -> None:
@@ -169,7 +175,7 @@ def _correlate(
             best[:], place[:] = LEAST, np.float32(0.0)
             for d in range(references.shape[1]):
                 _products(images[block], references[k, d], starts, g)
-                _scan(g, waves, best, place, d)
+                _scan(g, waves, last, best, place, d)
             for lane in range(LANES):
                 score[block * LANES + lane, k] = best[lane]
                 code[block * LANES + lane, k] = np.int32(place[lane])

@@ -14,6 +14,9 @@ from cryodask.io.remote import open_dataset
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cryodask.results.class_selection import ClassTables
+
+CLASSES = "cryodask_classes"  # likewise: the folder or the tables of a classification
 PLAN = "cryodask_plan"  # key of a lazy dataset's encoding under which the job keeps what stores it
 
 
@@ -74,6 +77,37 @@ class CryoAccessor:
         order = self._dataset["order"].values.argsort()
         labels = [f"{k + 1}: {self._dataset['size'].values[k]}" for k in order]
         return montage(self._dataset[name].values[order], labels)
+
+    def select(self, **conditions: Any) -> pd.DataFrame:
+        """Return the particles of chosen classes; conditions are those of `cryodask.select`."""
+        from cryodask.results.class_selection import Selection, select_particles
+
+        return select_particles(class_tables(self._dataset), Selection.from_conditions(conditions)).table
+
+    def write_star(
+        self, path: str | Path, which: str = "accounted", *, form: str = "", overwrite: bool = False
+    ) -> Path:
+        """Write the particles of a classification as a STAR file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        which
+            accounted or unaccounted.
+        form
+            relion31 or relion30; by default the dialect of the input.
+        overwrite
+            Replace an existing file.
+
+        Raises
+        ------
+        InputError
+            Not a classification; no such particles; a file that exists.
+        """
+        from cryodask.results.class_selection import write_class_star
+
+        return write_class_star(path, class_tables(self._dataset), which, form, overwrite=overwrite)
 
     def to_leopard_em(self) -> dict[str, Any]:
         """Return the maps of a micrograph match under the names of Leopard-EM's core function.
@@ -139,7 +173,26 @@ def open_result(path: str | Path) -> xr.Dataset:
     if not Path(path).is_dir():
         raise InputError(f"{path}: no such result")
     inner = Path(path) / "result.zarr"
-    return _complete(xr.open_zarr(inner if inner.is_dir() else path, consolidated=False))
+    dataset = _complete(xr.open_zarr(inner if inner.is_dir() else path, consolidated=False))
+    if dataset.attrs.get("job") == "classify":
+        dataset.encoding[CLASSES] = (Path(path) if inner.is_dir() else Path(path).parent).absolute()
+    return dataset
+
+
+def class_tables(dataset: xr.Dataset) -> "ClassTables":
+    """Return the tables that belong to the dataset of a classification.
+
+    Raises
+    ------
+    InputError
+        Not a classification, or a dataset derived from one.
+    """
+    from cryodask.results.class_selection import ClassTables, read_class_tables
+
+    found = dataset.encoding.get(CLASSES)
+    if found is None:
+        raise InputError("expected the dataset of a classification as classify or open_result returned it")
+    return found if isinstance(found, ClassTables) else read_class_tables(found)
 
 
 def _complete(dataset: xr.Dataset) -> xr.Dataset:

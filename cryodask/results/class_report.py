@@ -75,7 +75,7 @@ def _montage(dataset: xr.Dataset, table: pd.DataFrame) -> str:
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
     names = (
-        "class order generation size resolution mean_score pixel_error mirror_stable jaccard agreement price"
+        "class size resolution agreement pixel_error jaccard mean_score mirror_stable price order generation"
     )
     return table[names.split()]
 
@@ -98,7 +98,8 @@ def _fates(summary: dict[str, Any]) -> str:
         for i, value in enumerate(summary["junk_thresholds"], start=1)
         if value is not None
     ]
-    return data_table(pd.DataFrame(rows)) + bullets(limits)
+    cost = f"It took {summary['seconds']:.0f} s, seed {summary['seed']}."
+    return data_table(pd.DataFrame(rows)) + bullets([*limits, cost])
 
 
 def _histograms(dataset: xr.Dataset, summary: dict[str, Any]) -> Picture:
@@ -118,7 +119,9 @@ def _histograms(dataset: xr.Dataset, summary: dict[str, Any]) -> Picture:
         axes.hist(shown, edges, stacked=True, color=[FOUND, SOFT], label=["accounted", "not accounted"])
         if (limit := limits.get(name)) is not None:
             axes.axvline(limit, color=FALSE, lw=1.4, ls="--", label=f"threshold {limit:.3g}")
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        # room above the bars, in a fixed place: "best" is slow, and says so, where there are many
+        axes.set_ylim(top=1.45 * axes.get_ylim()[1])
+        axes.legend(loc="upper center", ncols=2, frameon=False, fontsize=7, labelcolor=INK)
     return Picture("Scores of all particles", "What decides, with its thresholds.", figure)
 
 

@@ -1,6 +1,6 @@
 """The picture of a matched micrograph: particles, maps, and the z-scores beside what noise would give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def montage_figure(
     figure.suptitle(title, color=INK, fontsize=11)
     grid = figure.add_gridspec(2, 4, width_ratios=(1.0, 1.0, 1.0, 1.0))
     centres = table[["pos_y_img", "pos_x_img"]].to_numpy(int)
-    heading = f"micrograph, {len(table)} particles"
+    heading = f"micrograph, {len(table)} particle{'' if len(table) == 1 else 's'}"
     _draw(figure.add_subplot(grid[:, :2]), image, heading, centres, maps.edge)
     _draw(figure.add_subplot(grid[0, 2]), maps.scaled_mip, "z-score", bar=True, floor=0.0)
     _draw(figure.add_subplot(grid[0, 3]), maps.std, "standard deviation of scores", bar=True)
@@ -65,7 +65,7 @@ def _draw(
     floor: float | None = None,
 ) -> None:
     """Draw an image, averaged to what can be seen, with a circle around each centre."""
-    shown = _averaged(image)
+    shown = _thinned(image, np.max if bar else np.mean)
     low, high = np.nanpercentile(shown, (1.0, 99.0) if not bar else (0.5, 99.98))
     low = low if floor is None else min(floor, low)
     height, width = image.shape
@@ -84,14 +84,14 @@ def _draw(
         axes.figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02).ax.tick_params(labelsize=8, colors=INK)
 
 
-def _averaged(image: np.ndarray) -> np.ndarray:
-    """Return an image of at most `PIXELS` an edge; maps of scores keep their largest value."""
+def _thinned(image: np.ndarray, of: Callable[..., np.ndarray]) -> np.ndarray:
+    """Return an image of at most `PIXELS` an edge, blocks made one by their mean or their largest value."""
     step = -(-max(image.shape) // PIXELS)
     if step == 1:
         return image
     height, width = (n // step * step for n in image.shape)
     blocks = image[:height, :width].reshape(height // step, step, width // step, step)
-    return np.asarray(blocks.mean(axis=(1, 3)))
+    return np.asarray(of(blocks, axis=(1, 3)))
 
 
 def _histogram(axes: Axes, maps: MatchMaps, threshold: ImageThreshold, found: np.ndarray) -> None:
@@ -110,4 +110,7 @@ def _histogram(axes: Axes, maps: MatchMaps, threshold: ImageThreshold, found: np
     if len(found):
         axes.plot(found, np.full(len(found), 0.45), "|", ms=9, color=FOUND, label="particles")
     axes.set_ylim(0.3, max(float(counts.max()), 1.0) * 3)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    # below the axes: the threshold's line runs through every corner of them
+    axes.legend(
+        frameon=False, fontsize=8, labelcolor=INK, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17)
+    )

@@ -64,6 +64,37 @@ def assign(scores: np.ndarray, ids: np.ndarray, count: int, *, capacity: int) ->
     return Assignment(choice, label, prices, rounds)
 
 
+def assign_by_rank(scores: np.ndarray, ids: np.ndarray, count: int) -> Assignment:
+    """Assign positions by falling score, each hypothesis closed once it has n // count of them.
+
+    What is left over goes to the last hypothesis. Ties go to the lowest hypothesis, then position. Otherwise
+    as `assign`, without prices.
+    """
+    n, width = scores.shape
+    places = np.lexsort((np.repeat(np.arange(n), width), ids.ravel(), -scores.ravel()))
+    choice = np.full(n, -1)
+    label = np.full(n, count - 1, np.int64)
+    _take_in_order(places, np.ascontiguousarray(ids, np.int32), n // count, count, choice, label)
+    for i in np.flatnonzero(choice < 0):
+        own = np.flatnonzero(ids[i] == count - 1)
+        choice[i] = own[0] if len(own) else -1
+    return Assignment(choice, label, np.zeros(count), 0)
+
+
+@numba.njit(nogil=True, cache=True)
+def _take_in_order(
+    places: np.ndarray, ids: np.ndarray, capacity: int, count: int, choice: np.ndarray, label: np.ndarray
+) -> None:
+    sizes = np.zeros(count, np.int64)
+    width = ids.shape[1]
+    for place in places:
+        i, j = place // width, place % width
+        k = ids[i, j]
+        if choice[i] < 0 and sizes[k] < capacity:
+            choice[i], label[i] = j, k
+            sizes[k] += 1
+
+
 @numba.njit(nogil=True, cache=True)
 def _bids(
     scores: np.ndarray, ids: np.ndarray, prices: np.ndarray

@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
+import starfile
 import xarray as xr
 import yaml
 
@@ -378,3 +379,39 @@ def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert match(config, "-o", Path(tmp_path) / "file" / "r.zarr") == 2
     assert "is no directory" in capsys.readouterr().err
+
+
+def test_a_binned_result_is_picked_exported_and_refined_at_full_size(config, tmp_path):
+    changed(config, "cryodask.bin_to", 6.0)
+    changed(config, "match_template_result", None)
+    result, table = tmp_path / "r.zarr", tmp_path / "picked.csv"
+    assert match(config, "-o", result, "--table", table) == 0
+    first = pd.read_csv(table).iloc[0]
+    assert abs(first.pos_y - 20) <= 2 and abs(first.pos_x - 30) <= 2
+    assert (first.pos_x_img, first.pos_x_img_angstrom) == (first.pos_x + 16, (first.pos_x + 16) * PIXEL)
+    stack = ["--stack", str(tmp_path / "s.mrcs"), "--box", "32"]
+    for name, words in (("a.star", []), ("b.star", ["--export", "relion30"]), ("c.txt", stack)):
+        assert run(["pick", str(result), "-o", str(tmp_path / name), *words]) == 0
+    particles = starfile.read(tmp_path / "a.star")["particles"]
+    assert particles.rlnCoordinateX.iloc[0] == first.pos_x + 16
+    old = starfile.read(tmp_path / "b.star", always_dict=True).popitem()[1]
+    assert old.rlnCoordinateY.iloc[0] == first.pos_y + 16 and old.rlnDetectorPixelSize.iloc[0] == PIXEL
+    cistem = starfile.read(tmp_path / "s.star", always_dict=True).popitem()[1]
+    assert (cistem.cisTEMAnglePhi.iloc[0], cistem.cisTEMXShift.iloc[0]) == (first.phi, 0)
+    refine = {
+        "template_volume_path": str(tmp_path / "template.mrc"),
+        "particle_stack": {
+            "df_path": str(table),
+            "extracted_box_size": [40, 40],
+            "original_template_size": [32, 32],
+        },
+        "defocus_refinement_config": {"enabled": False},
+        "orientation_refinement_config": {"theta_step_coarse": 2.0, "theta_step_fine": 2.0},
+    }
+    path = tmp_path / "refine.yaml"
+    path.write_text(yaml.safe_dump(refine))
+    words = ["refine-particles", str(path), "-o", str(tmp_path / "refined.csv")]
+    assert run([*words, "--cluster", "threads", "--workers", "1"]) == 0
+    refined = pd.read_csv(tmp_path / "refined.csv").iloc[0]
+    assert (refined.refined_pos_y, refined.refined_pos_x) == (20, 30)
+    assert refined.refined_scaled_mip > 0.8 * first.scaled_mip

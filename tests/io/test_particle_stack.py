@@ -161,7 +161,7 @@ def test_images_are_looked_up_beside_the_star_and_above(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["1@a.mrcs", "000031@a.mrcs"], r"p\.star row 2: 000031@a\.mrcs: stack has 7 images"),
+        (["1@a.mrcs", "000031@a.mrcs"], r"p\.star row 2: 000031@a\.mrcs: image 31, stack has 7 images"),
         (["0@a.mrcs"], r"row 1: 0@a\.mrcs: expected number@file, from 1"),
         (["1@a.mrcs", "1@b.mrcs"], r"optics group 2 has box 6, group 1 has 8"),
     ],

@@ -123,6 +123,7 @@ OWN = "preprocessing_filters"
             "cuton = None: expected more than 0 cycles per pixel when enabled",
         ),
         ("computational_config.gpu_ids", "x", "gpu_ids = x: expected a device number"),
+        ("cryodask.spectra", "half", "spectra = half: not supported, spectra are of single precision"),
         ("cryodask.padding", 3, "cryodask.padding = 3: expected 1 or 2"),
         ("cryodask.gridding", "sinc", "cryodask.gridding = sinc: expected none or sinc2"),
         ("cryodask", {"bin_to": 4.0, "crop": "same"}, "cryodask.crop = same: not supported beside bin_to"),

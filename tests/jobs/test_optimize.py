@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 import cryodask as cd
-from cryodask.errors import InputError
+from cryodask.errors import IncompleteError, InputError
 from cryodask.io.model_map import model_map
-from cryodask.jobs.micrograph_matching.optimize import dose_weighted, open_optimization, optimize
+from cryodask.jobs.micrograph_matching.optimize import dose_weighted, kept_scores, open_optimization, optimize
 from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig, SimulatorConfig
+from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem
 from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, parabola_optimum
 from tests.jobs.planted import NO_WHITENING, plant, reference_particles, simulated_particles, three_particles
 
@@ -54,6 +55,35 @@ def configured(planted, **changes):
 def test_no_particle_of_enough_signal_is_refused_with_the_highest_z(planted):
     with pytest.raises(InputError, match=r"no particle reaches min_snr = 90, the highest z is 59\.\d+"):
         cd.optimize_template(planted.table(), planted.template, box=36, min_snr=90.0, filters=NO_WHITENING)
+
+
+def test_an_interrupted_search_goes_on_from_what_is_scored(planted, tmp_path, monkeypatch):
+    config, output = configured(planted), tmp_path / "sizes.csv"
+    whole = optimize(open_optimization(config), choice=Choice(5.0))
+    searched, search = [], PoseProblem.fold
+
+    def fails(self, tile, batch):
+        searched.append(tile.index)
+        if len(searched) > 2:
+            raise OSError("the worker died")
+        return search(self, tile, batch)
+
+    monkeypatch.setattr(PoseProblem, "fold", fails)
+    with pytest.raises(IncompleteError), kept_scores(open_optimization(config), output) as kept:
+        optimize(kept, choice=Choice(5.0))
+    with pytest.raises(InputError, match=r"sizes.partial.zarr is unfinished; use --resume or --overwrite"):
+        kept_scores(open_optimization(config), output).__enter__()
+    other = open_optimization(config.with_own(padding=2))
+    with pytest.raises(InputError, match=r"cryodask.padding 1 -> 2"):
+        kept_scores(other, output, resume=True).__enter__()
+    monkeypatch.setattr(PoseProblem, "fold", lambda *a: (searched.append(a[1].index), search(*a))[1])
+    before = len(searched)
+    with kept_scores(open_optimization(config), output, resume=True) as kept:
+        found = optimize(kept, choice=Choice(5.0))
+    pd.testing.assert_frame_equal(found.table, whole.table)
+    resumed, before = len(searched) - before, len(searched)
+    optimize(open_optimization(config), choice=Choice(5.0))
+    assert resumed < len(searched) - before and not list(tmp_path.glob("sizes*"))
 
 
 def test_those_that_count_reach_min_snr_or_are_the_best():

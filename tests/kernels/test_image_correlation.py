@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryodask.geometry.zyz import zyz_matrices
-from cryodask.kernels.image_correlation import FusedImage, WholeImage, image_search
+from cryodask.kernels.image_correlation import FusedImage, WholeImage, image_search, templates_per_call
 from cryodask.kernels.image_projection import Projector, fold_orientations, leopard_energy
 from cryodask.kernels.slices import slice_axes, template_spectrum, unit_energy
 
@@ -165,3 +165,9 @@ def test_other_lengths_go_to_the_library():
     assert isinstance(image_search(tile, box=8, valid=(27, 31)), WholeImage)
     found = searched(WholeImage, tile, templates, np.arange(2, dtype=np.uint32), (27, 31))
     np.testing.assert_allclose(found["value"], plain_scores(tile, templates, (27, 31)).max(0), atol=2e-5)
+
+
+def test_a_stack_of_templates_fits_the_free_memory():
+    assert templates_per_call((4096, 4096), 70e9) == 32
+    assert templates_per_call((4096, 4096), 8e9) == 11
+    assert templates_per_call((4096, 4096), 1e6) == 1

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from cryodask.search.assignment import assign
+from cryodask.search.assignment import assign, assign_by_rank
 
 
 def everyone(scores: np.ndarray) -> np.ndarray:
@@ -52,3 +52,20 @@ def test_a_full_shortlist_leaves_the_choice_open() -> None:
 def test_too_little_room_is_refused() -> None:
     with pytest.raises(ValueError, match="5 positions do not fit 2 hypotheses of 2"):
         assign(np.ones((5, 2), np.float32), np.zeros((5, 2), np.int32), 2, capacity=2)
+
+
+def test_by_rank_the_best_scores_are_served_first() -> None:
+    rng = np.random.default_rng(8)
+    scores = rng.standard_normal((50, 4)).astype(np.float32)
+    ids = np.broadcast_to(np.arange(4, dtype=np.int32), scores.shape)
+    found = assign_by_rank(scores, ids, 4)
+    label, sizes = np.full(50, 3), np.zeros(4, int)
+    taken: set[int] = set()
+    for i, k in sorted(np.ndindex(50, 4), key=lambda at: (-scores[at], at[1], at[0])):
+        if i not in taken and sizes[k] < 12:
+            label[i] = k
+            sizes[k] += 1
+            taken.add(i)
+    assert (found.label == label).all()
+    assert np.bincount(found.label).tolist() == [12, 12, 12, 14]
+    assert (found.choice == label).all()

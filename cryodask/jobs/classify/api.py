@@ -10,8 +10,8 @@ import xarray as xr
 from cryodask.io.particle_stack import ParticleStack, open_particles, particles_from_array
 from cryodask.jobs.classify.job import plan_classification, run_classification
 from cryodask.jobs.classify.parameters import make_parameters
-from cryodask.jobs.classify.select import Selection, select_particles
-from cryodask.results.accessor import open_result
+from cryodask.results.accessor import CLASSES, class_tables, open_result
+from cryodask.results.class_selection import Selection, read_class_tables, select_particles
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -73,7 +73,9 @@ def classify(
         return open_result(_run(stack, parameters, Path(output), client, resume=resume, overwrite=overwrite))
     with tempfile.TemporaryDirectory(prefix="cryodask-") as folder:
         path = _run(stack, parameters, Path(folder) / "classes", client)
-        return open_result(path).load()
+        ds = open_result(path).load()
+        ds.encoding[CLASSES] = read_class_tables(path)  # the folder vanishes
+        return ds
 
 
 def _run(
@@ -95,13 +97,13 @@ def _stack(particles: Any, pixel_size: float | None, optics: pd.DataFrame | None
     return particles_from_array(particles, pixel_size=pixel_size, optics=optics)
 
 
-def select(result: str | Path, **conditions: Any) -> pd.DataFrame:
+def select(result: str | Path | xr.Dataset, **conditions: Any) -> pd.DataFrame:
     """Return the particles of chosen classes as a table with RELION's columns.
 
     Parameters
     ----------
     result
-        OUTPUT of a classification.
+        OUTPUT of a classification, or the dataset of one.
     **conditions
         Fields of `Selection`: classes, exclude, min_resolution, min_agreement, min_size, max_pixel_error,
         recentre, split_mirrors, duplicates, unaccounted.
@@ -110,4 +112,5 @@ def select(result: str | Path, **conditions: Any) -> pd.DataFrame:
     ------
     InputError
     """
-    return select_particles(result, Selection(**conditions)).table
+    source = class_tables(result) if isinstance(result, xr.Dataset) else result
+    return select_particles(source, Selection.from_conditions(conditions)).table

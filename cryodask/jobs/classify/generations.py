@@ -68,7 +68,7 @@ class Search:
     def offsets(self) -> np.ndarray:
         """Offsets searched about a reference, (S, 2)."""
         p = self.parameters
-        return offset_grid(p.xr, p.y_range, p.ts)
+        return offset_grid(0.0 if p.filament_width > 0 else p.xr, p.y_range, p.ts)
 
     def population(self, rows: np.ndarray, owner: str) -> Population:
         """Return some images as the population of a run."""
@@ -165,6 +165,9 @@ def _settings(search: Search, generation: int, run: int, images: int, size: int)
         seed=p.seed,
         generation=generation,
         number=run,
+        plain=p.compat is not None,
+        realign=p.iter_reali,
+        stability=_stability(search, generation),
     )
 
 
@@ -178,10 +181,15 @@ def _cutoffs(p: ClassifyParameters) -> tuple[float, ...]:
 
 def _tests(search: Search, generation: int) -> Tests:
     p = search.parameters
-    stability = StabilitySettings(
+    stability = _stability(search, generation)
+    return Tests(p.junk_rate, p.least_margin, p.agreement, p.validate_by, stability)
+
+
+def _stability(search: Search, generation: int) -> StabilitySettings:
+    p = search.parameters
+    return StabilitySettings(
         p.stab_ali, p.maxit, p.thld_err, search.offsets, p.dst, p.seed * 1000 + generation
     )
-    return Tests(p.junk_rate, p.least_margin, p.agreement, p.validate_by, stability)
 
 
 def _all_runs(

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import yaml
 
 from cryodask import __version__
 from cryodask.arrays.npy import load_npz
-from cryodask.errors import InputError
+from cryodask.errors import InputError, ResourceError
 from cryodask.io.image_stacks import ImagePlaces, write_stack
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.classify.acceptance import Reason
@@ -21,7 +22,9 @@ from cryodask.jobs.classify.averages import FullAverage, full_average
 from cryodask.jobs.classify.centring import centred_images
 from cryodask.jobs.classify.checkpoints import Outcome, write_arrays
 from cryodask.jobs.classify.dataset import result_dataset, write_dataset
+from cryodask.jobs.classify.filaments import filament_axis, filament_keys, turn_back_filaments
 from cryodask.jobs.classify.generations import Listener, Search, late_junk, search_generations
+from cryodask.jobs.classify.isac_files import write_isac_files
 from cryodask.jobs.classify.ordering import Chain, chain_classes
 from cryodask.jobs.classify.outputs import (
     Pictures,
@@ -38,7 +41,10 @@ from cryodask.jobs.classify.preparation import WorkingShape
 from cryodask.jobs.classify.prepare import Prepared, RawStack, optics_of, prepare, write_model
 from cryodask.jobs.classify.run_folder import RunFolder
 from cryodask.jobs.classify.shards import Images, chunk_length
+from cryodask.kernels.class_sums import turned_back
+from cryodask.kernels.polar_correlation_arrays import SHARE
 from cryodask.search.rounds import Rounds, open_rounds
+from cryodask.search.store import is_disk_full
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -69,7 +75,13 @@ class Classification:
     def shape(self) -> WorkingShape:
         """Input and working size."""
         p = self.parameters
-        return WorkingShape(self.stack.box, p.working_box, p.radius, p.target_radius)
+        bar = max(p.filament_width, 0.0)
+        return WorkingShape(self.stack.box, p.working_box, p.radius, p.target_radius, bar)
+
+    @property
+    def axis(self) -> np.ndarray | None:
+        """Angle of the filament in each image, radians from x to y; None for particles."""
+        return filament_axis(self.stack.table) if self.parameters.filament_width > 0 else None
 
     @property
     def pixel_size(self) -> float:
@@ -119,6 +131,8 @@ def plan_classification(
     if parameters.runs == 1:
         tell("runs = 1: agreement between independent runs is not tested")
     _check_optics(stack, parameters)
+    if parameters.filament_width > 0:
+        filament_axis(stack.table, Path(stack.source).name)
     folder = RunFolder(output, resume=resume, overwrite=overwrite, restart=restart)
     folder.check(stack, parameters)
     return Classification(stack, parameters, folder, chunk or chunk_length(len(stack)))
@@ -156,8 +170,22 @@ def run_classification(
     client: "Client | None" = None,
     listen: Listener = lambda event: None,
     tell: Teller = lambda notice: None,
+    device: str = "cpu",
+    device_memory: float = SHARE,
 ) -> dict[str, Any]:
     """Run a classification and write its folder; return the summary that run.json holds.
+
+    Parameters
+    ----------
+    job : Classification
+    client : Client or None
+        Threads of this process without one.
+    listen, tell : callable
+        Called with every pass and step, and with notices.
+    device : str
+        cpu, or cuda: then every worker has a CUDA device of its own.
+    device_memory : float
+        Share of the free memory of a device that a batch may take, or bytes where above 1.
 
     Raises
     ------
@@ -165,8 +193,12 @@ def run_classification(
         What is finished stays and can be resumed.
     """
     begun = time.monotonic(), time.process_time()
-    with open_rounds(client) as rounds, job.folder.open(job.stack, job.parameters, job.chunk):
-        prepared, raw = _prepare(job, rounds, tell)
+    with (
+        open_rounds(client) as rounds,
+        _resumable(job.folder.path),
+        job.folder.open(job.stack, job.parameters, job.chunk),
+    ):
+        prepared, raw = _prepare(job, rounds, tell, device, device_memory)
         centres = _centres(job, prepared, rounds, tell, listen)
         write_model(prepared, centres, job.parameters, rounds)
         search = Search(
@@ -182,18 +214,41 @@ def run_classification(
         )
         outcomes = search_generations(search)
         found = assemble(len(job.stack), prepared.usable, outcomes, job.parameters.runs)
+        if job.axis is not None:
+            turn_back_filaments(found, job.axis)
         found.images.loc[late_junk(search, outcomes), "reason"] = int(Reason.JUNK)
         listen({"event": "averages", "classes": len(found.classes)})
         pictures = _pictures(job, search, found, raw, rounds)
         return _write(job, found, pictures, outcomes, begun, tell)
 
 
-def _prepare(job: Classification, rounds: Rounds, tell: Teller) -> tuple[Prepared, RawStack]:
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say of a full disk what is kept and how to go on."""
+    try:
+        yield
+    except ResourceError:
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        named = error.filename if isinstance(error, OSError) and error.filename else folder
+        raise ResourceError(
+            f"{named}: No space left on device; what is finished is kept: free some, then --resume"
+        ) from error
+
+
+def _prepare(
+    job: Classification, rounds: Rounds, tell: Teller, device: str, device_memory: float
+) -> tuple[Prepared, RawStack]:
     stack, p = job.stack, job.parameters
     group = np.unique(stack.table["optics_group"].to_numpy(), return_inverse=True)[1]
     optics = optics_of(stack.table, job.pixel_size) if p.ctf == "flip" else None
-    raw = RawStack(_places(job), optics, group, job.shape, -1 if p.invert else 1)
-    particles = Images(str(job.folder.work), "particles", len(stack), job.chunk)
+    sign = -1 if p.invert else 1
+    raw = RawStack(_places(job), optics, group, job.shape, sign, job.axis, p.filament_mask_ignore)
+    particles = Images(
+        str(job.folder.work), "particles", len(stack), job.chunk, device=device, device_memory=device_memory
+    )
     prepared = prepare(raw, particles, p, rounds, tell)
     if prepared.contrast < 0:
         tell("particles are darker than their surroundings on average; --invert if they are dark")
@@ -226,6 +281,10 @@ def _centres(
     if p.use_origins:
         origins = stack.table[["origin_x", "origin_y"]].fillna(0).to_numpy(np.float64)
         start = (-origins / job.working_pixel).astype(np.float32)
+        if job.axis is not None:
+            straight = np.zeros(len(stack), bool)
+            start = turned_back(start, job.axis, straight).astype(np.float32)
+            start[:, 0] = 0
     if p.center_method:
         if p.center_method > 2:
             tell(f"center_method = {p.center_method}: taken for 2, the rotational average")
@@ -235,9 +294,7 @@ def _centres(
     stored = job.folder.work / "prealignment.npz"
     if not stored.exists():
         listen({"event": "prealignment"})
-        images = Images(
-            prepared.particles.folder, "particles", len(stack), job.chunk, model_name="first_model.npz"
-        )
+        images = replace(prepared.particles, model_name="first_model.npz")
         first = Prepared(images, prepared.decoys, prepared.usable, prepared.contrast)
         write_model(first, start, p, rounds)
         rows = np.flatnonzero(prepared.usable)
@@ -279,7 +336,8 @@ def _pictures(
             rows = found.members(number)
             poses = found.poses(rows)
             poses = poses.replaced(centre=poses.centre / np.float32(job.shape.rho))
-            tasks.append((raw.take(rows), rows, poses, job.pixel_size, p.seed))
+            keys = rows if job.axis is None else filament_keys(job.stack.table)[rows]
+            tasks.append((raw.take(rows), keys, poses, job.pixel_size, p.seed))
         full = rounds.map(full_average, tasks)
     return Pictures(working, full, chain)
 
@@ -308,6 +366,16 @@ def _write(
         _write_pictures(folder / "class_averages.mrcs", shown, pixel)
     if job.parameters.averages != "none":
         _write_pictures(folder / "ordered_class_averages.mrcs", ordered(shown, pictures.chain, scale), pixel)
+    if job.parameters.isac_files:
+        write_isac_files(
+            folder,
+            found,
+            pictures.working,
+            pictures.chain,
+            pixel_size=job.working_pixel,
+            ratio=rho,
+            radius=job.parameters.target_radius,
+        )
     rows = write_particle_tables(folder, job.stack, found, job.working_pixel)
     assert sum(rows) == len(job.stack), "every row is in exactly one of the outputs"
     summary = _summary(job, found, outcomes, begun)
@@ -381,6 +449,7 @@ def _attributes(job: Classification, summary: dict[str, Any]) -> dict[str, Any]:
         "job": "classify",
         "cryodask_version": __version__,
         "parameters": job.parameters.model_dump_json(),
+        "source": job.stack.source,
         "inputs": json.dumps(job.folder.inputs(job.stack)),
         "pixel_size": job.pixel_size,
         "working_pixel": job.working_pixel,

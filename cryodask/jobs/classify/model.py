@@ -42,6 +42,8 @@ class Model:
         Edge L of working images, pixels.
     falloff, cutoff : float
         Tangent low-pass of references, cycles per working pixel.
+    bar : float
+        Width of filaments, working pixels, which lie along x and move across alone; 0 for particles.
     """
 
     grid: PolarGrid
@@ -50,6 +52,7 @@ class Model:
     box: int
     cutoff: float
     falloff: float
+    bar: float = 0.0
 
     @cached_property
     def radius_map(self) -> np.ndarray:
@@ -61,6 +64,17 @@ class Model:
     def inside(self) -> np.ndarray:
         """Pixels within the last ring, (L, L) bool."""
         return self.radius_map <= self.grid.last
+
+    def reach(self, farthest: float) -> np.ndarray:
+        """Return how far a centre may move along x and along y, (2,) pixels."""
+        return np.array([0.0 if self.bar else farthest, farthest])
+
+    def random_angles(self, uniform: np.ndarray) -> np.ndarray:
+        """Return angles, radians, spread evenly over those that are searched, for numbers in [0, 1)."""
+        if self.table.widest is None:
+            return 2 * np.pi * uniform
+        half = 2 * uniform % 1  # either way along the axis, and the angle about it
+        return np.pi * (uniform >= 0.5) + (2 * half - 1) * self.table.widest * self.table.step
 
     def pictures(self, averages: np.ndarray, cutoff: float | None = None) -> np.ndarray:
         """Return class means (K, R, M) as pictures (K, L, L): low-passed, of mean 0 within R, 0 outside."""
@@ -103,7 +117,8 @@ class Model:
                 starts=self.basis.starts,
                 profiles=self.basis.profiles,
                 weights=self.basis.weights,
-                angles=self.table.angles,
+                angles=[self.table.angles, -1 if self.table.widest is None else self.table.widest],
+                bar=self.bar,
                 box=self.box,
                 filter=[self.cutoff, self.falloff],
             )
@@ -115,9 +130,10 @@ def read_model(path: str) -> Model:
     stored = load_npz(path)
     grid = PolarGrid(*(int(value) for value in stored["grid"]))
     basis = Basis(stored["starts"], stored["profiles"], stored["weights"])
-    table = AngleTable(int(stored["angles"]), grid.frequencies)
+    angles, widest = (int(value) for value in stored["angles"])
+    table = AngleTable(angles, grid.frequencies, None if widest < 0 else widest)
     cutoff, falloff = (float(value) for value in stored["filter"])
-    return Model(grid, basis, table, int(stored["box"]), cutoff, falloff)
+    return Model(grid, basis, table, int(stored["box"]), cutoff, falloff, float(stored["bar"]))
 
 
 def offset_grid(x_range: float, y_range: float, step: float) -> np.ndarray:

@@ -14,8 +14,7 @@ from cryodask.jobs.classify.acceptance import Reason
 from cryodask.jobs.classify.assembled import Assembled
 from cryodask.jobs.classify.averages import FullAverage, laid_on_reference
 from cryodask.jobs.classify.ordering import Chain
-
-ACCOUNTED, UNACCOUNTED = "particles_accounted.star", "particles_unaccounted.star"
+from cryodask.results.class_selection import ACCOUNTED, UNACCOUNTED
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,21 @@ from cryodask.errors import InputError
 from cryodask.jobs.classify.acceptance import Rule
 from cryodask.jobs.messages import Source, input_error
 
+# What --compat isac2 takes where the user says nothing else.
+ISAC2: dict[str, Any] = {
+    "filter": "tanh",
+    "capacity_slack": 0.0,
+    "whiten_noise": False,
+    "search": "exact",
+    "runs": 1,
+    "validate_by": "stability",
+    "junk_rate": 0.0,
+    "margin": "none",
+    "splits": 0,
+    "passes": 6,
+    "iter_reali": 1,
+    "maxit": 30,
+}
 LEAST_SHARE = 0.6  # of the images of a class: the default of its least size
 Positive = Annotated[float, Field(gt=0)]
 
@@ -63,6 +78,11 @@ class ClassifyParameters(BaseModel):
     passes: Annotated[int, Field(ge=2, le=200)] = 12
     splits: Annotated[int, Field(ge=0, le=200)] = 20
     averages: Literal["full", "working", "none"] = "full"
+    iter_reali: Annotated[int, Field(ge=0)] = 0
+    compat: Literal["isac2"] | None = None
+    isac_files: bool = False
+    filament_width: float = -1.0
+    filament_mask_ignore: bool = False
 
     @property
     def y_range(self) -> float:
@@ -114,12 +134,15 @@ def make_parameters(values: dict[str, Any]) -> ClassifyParameters:
         A value of the wrong type or out of its range, or values that do not fit together.
     """
     given = {key: value for key, value in values.items() if value is not None}
+    if given.get("compat") == "isac2":
+        given = ISAC2 | given
     try:
         parameters = ClassifyParameters(**given)
     except ValidationError as error:
         raise input_error(error, ClassifyParameters, OptionNames()) from None
     _check_search(parameters)
     _check_filter(parameters)
+    _check_filament(parameters)
     if parameters.vpp and parameters.ctf == "flip":
         raise InputError("give one of --CTF, --VPP")
     if parameters.classes is not None and parameters.img_per_grp not in (None, -1):
@@ -147,6 +170,16 @@ def _check_search(p: ClassifyParameters) -> None:
         raise InputError(f"ir = {p.ir}: expected 1 <= ir < target_radius = {p.target_radius}")
     if p.dst and (p.dst < 0 or abs(360 / p.dst - round(360 / p.dst)) > 1e-9):
         raise InputError(f"dst = {p.dst:g}: expected 0 or a divisor of 360")
+
+
+def _check_filament(p: ClassifyParameters) -> None:
+    if p.filament_width != -1 and not 2 <= p.filament_width <= 2 * p.radius:
+        raise InputError(
+            f"filament_width = {p.filament_width:g}: expected 2..{2 * p.radius:g} (2 radius, radius = "
+            f"{p.radius:g}), or -1 for particles"
+        )
+    if p.filament_mask_ignore and p.filament_width == -1:
+        raise InputError("filament_mask_ignore needs --filament_width")
 
 
 def _check_filter(p: ClassifyParameters) -> None:

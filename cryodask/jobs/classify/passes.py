@@ -15,7 +15,8 @@ from cryodask.jobs.classify.poses import FARTHEST, Poses, joined, moved_centres
 from cryodask.jobs.classify.shards import Images, borrowed
 from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes, pair_spectra, refine_angles
-from cryodask.search.assignment import assign
+from cryodask.kernels.polar_correlation_arrays import correlate_on_device
+from cryodask.search.assignment import assign, assign_by_rank
 from cryodask.search.rounds import Rounds
 
 SHORTLIST = 16  # classes of an image that can be assigned, where there are more than FEW
@@ -111,6 +112,7 @@ def run_pass(
     capacity: int,
     number: int,
     cutoff: float | None = None,
+    by_rank: bool = False,
 ) -> Classes:
     """Return the classification after one pass.
 
@@ -127,11 +129,16 @@ def run_pass(
         Of the pass, to name its file of references.
     cutoff : float
         Low-pass of the references, cycles per pixel; the model's by default.
+    by_rank : bool
+        Fill classes of strictly equal size by falling score, without prices and whatever the capacity.
     """
     references = population.images.model.references(classes.averages, offsets, cutoff)
     path = population.images.publish(f"references_{population.owner}_{number:04d}", references)
     shortlist = score_population(population, classes, path)
-    chosen = assign(shortlist.score, shortlist.ids, classes.count, capacity=capacity)
+    if by_rank:
+        chosen = assign_by_rank(shortlist.score, shortlist.ids, classes.count)
+    else:
+        chosen = assign(shortlist.score, shortlist.ids, classes.count, capacity=capacity)
     rows = np.arange(len(chosen.choice))
     code = np.where(chosen.choice >= 0, shortlist.code[rows, chosen.choice], -1)
     poses = classes.poses.replaced(label=chosen.label.astype(np.int32))
@@ -163,8 +170,13 @@ def _score_chunk(
     """Score a chunk: ids, scores and codes of the shortlist."""
     model = images.model
     with borrowed(images, owner, chunk, indices, centres) as coefficients:
-        score, code = correlate(in_lanes(coefficients.basis), load_npy(path), model.basis, model.table)
-    return shortlisted(score[: len(indices)], code[: len(indices)])
+        references = load_npy(path)
+        if images.device == "cuda":
+            table, memory = model.table, images.device_memory
+            found = correlate_on_device(coefficients.basis, references, model.basis, table, memory=memory)
+        else:
+            found = correlate(in_lanes(coefficients.basis), references, model.basis, model.table)
+    return shortlisted(*(values[: len(indices)] for values in found))
 
 
 def shortlisted(score: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -251,7 +263,9 @@ def take_poses(
     angle, score = refine_angles(spectra, angle, model.table.step)
     centre = poses.centre
     if len(offsets) > 1:
-        centre = moved_centres(centre, origins, offsets[offset], angle, mirror, farthest=farthest)
+        centre = moved_centres(
+            centre, origins, offsets[offset], angle, mirror, farthest=model.reach(farthest)
+        )
     return Poses(poses.label, angle, mirror, centre, score)
 
 

@@ -66,7 +66,7 @@ def moved_centres(
     angle: np.ndarray,
     mirror: np.ndarray,
     *,
-    farthest: float = FARTHEST,
+    farthest: float | np.ndarray = FARTHEST,
 ) -> np.ndarray:
     """Return s - M^mu Rot(phi) d, kept within reach of the pre-aligned centres.
 
@@ -77,7 +77,7 @@ def moved_centres(
     offsets : (n, 2)
         d, in the reference's frame.
     angle, mirror : (n,)
-    farthest : float
+    farthest : float or (2,)
         Pixels from the origins, along x and along y.
     """
     moved = centres - turned_vectors(offsets, angle, mirror)

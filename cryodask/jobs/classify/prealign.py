@@ -18,6 +18,7 @@ from cryodask.kernels.class_sums import sum_classes
 from cryodask.kernels.polar_correlation import correlate, in_lanes
 
 ITERATIONS = 14  # of each step
+BAR_ITERATIONS = 5  # in which filaments are laid on a bar
 LOWEST, HIGHEST = 0.12, 0.40  # cycles per pixel, of the reference's low-pass
 SHARPEST = 0.2  # its fall-off
 
@@ -72,9 +73,12 @@ def prealign(population: Population, tell: Callable[[str], None]) -> Prealignmen
     average = sums.sum(axis=0) / count
     cutoff = model.cutoff
     for reach, step in steps(model.box, model.grid.last):
-        offsets = offset_grid(reach, reach, step)
+        offsets = offset_grid(0 if model.bar else reach, reach, step)
         for _ in range(ITERATIONS):
-            average = _centred(model, average)
+            if not model.bar:
+                average = _centred(model, average)
+            elif len(rows) < BAR_ITERATIONS:
+                average = _bar(model)
             cutoff = _cutoff(model, sums)
             references = replace(model, falloff=min(model.falloff, SHARPEST)).references(
                 average[None].astype(np.complex64), offsets, cutoff
@@ -90,6 +94,8 @@ def prealign(population: Population, tell: Callable[[str], None]) -> Prealignmen
             "pre-alignment is undone: images fit the average no better than about the middles of their boxes"
         )
     centres = poses.centre if kept else population.origins
+    if model.bar:
+        centres = np.rint(centres).astype(np.float32)
     shown = np.array(pictures, np.float32).reshape(-1, model.box, model.box)
     return Prealignment(centres, kept, shown, table)
 
@@ -178,6 +184,13 @@ def _centred(model: Model, average: np.ndarray) -> np.ndarray:
     y, x = np.unravel_index(correlation.argmax(), correlation.shape)
     offset = np.array([_peak(correlation[y], int(x)), _peak(correlation[:, x], int(y))]) - model.box // 2
     return model.grid.coefficients(pictures[:1], offset[None])[0].astype(np.complex128)
+
+
+def _bar(model: Model) -> np.ndarray:
+    """Return a bar of the width of filaments along x, (R, M)."""
+    axis = np.arange(model.box) - model.box // 2
+    picture = np.tile((np.abs(axis) <= model.bar / 2)[:, None], (1, model.box)).astype(np.float32)
+    return model.grid.coefficients(picture[None], np.zeros((1, 2)))[0].astype(np.complex128)
 
 
 def _peak(line: np.ndarray, place: int) -> float:

@@ -5,9 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import scipy.fft
+from scipy.ndimage import affine_transform
 
 from cryodask.jobs.classify.frc import half_shells
 
+MARGIN = 1.1  # of a filament's width, that belong to it
 FLOOR = 1e-2  # of the median noise power, below which whitening divides by no less
 
 
@@ -21,12 +23,15 @@ class WorkingShape:
         Edges n and L, pixels.
     radius, working_radius : float
         The particle's in both, r0 and R; their ratio is the scale.
+    filament : float
+        Width of filaments, input pixels; 0 for particles. Working images of filaments lie along x.
     """
 
     box: int
     working_box: int
     radius: float
     working_radius: float
+    filament: float = 0.0
 
     @property
     def rho(self) -> float:
@@ -51,7 +56,21 @@ class WorkingShape:
     @cached_property
     def noise_mask(self) -> np.ndarray:
         """Working pixels that show noise alone, (L, L) bool."""
-        return (_distance(self.working_box) > self.working_radius) & np.outer(self.covered, self.covered)
+        covered = np.outer(self.covered, self.covered)
+        if self.filament:
+            return ~self.rectangle & covered
+        return (_distance(self.working_box) > self.working_radius) & covered
+
+    @property
+    def bar(self) -> float:
+        """Width of filaments, working pixels."""
+        return self.filament * self.rho
+
+    @cached_property
+    def rectangle(self) -> np.ndarray:
+        """Working pixels along the axis of a filament, 1.1 times its width, (L, L) bool."""
+        across = np.abs(np.arange(self.working_box) - self.working_box // 2) <= MARGIN * self.bar / 2
+        return np.tile(across[:, None], (1, self.working_box))
 
     @cached_property
     def resampling(self) -> np.ndarray:
@@ -112,6 +131,17 @@ def resampled(images: np.ndarray, shape: WorkingShape) -> np.ndarray:
     return np.matmul(np.matmul(along, images), along.T)
 
 
+def turned_along(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return images (n, L, L) turned so that the axis at each angle (radians, from x to y) lies along x."""
+    middle = np.full(2, images.shape[1] // 2, np.float64)
+    turned = np.empty_like(images)
+    for i, (image, angle) in enumerate(zip(images, angles, strict=True)):
+        c, s = np.cos(angle), np.sin(angle)
+        matrix = np.array([[c, s], [-s, c]])  # of (y, x): I'(x) = I(Rot(angle) x)
+        turned[i] = affine_transform(image, matrix, middle - matrix @ middle, order=3)
+    return turned
+
+
 def noise_power(images: np.ndarray, shape: WorkingShape) -> np.ndarray:
     """Return the radial power of the noise around each particle, (n, shells) float64.
 
@@ -136,6 +166,14 @@ def levelled(images: np.ndarray, shape: WorkingShape) -> tuple[np.ndarray, np.nd
     """Return images less their mean in the noise, and their standard deviation (n,) there."""
     outside = images[:, shape.noise_mask].astype(np.float64)
     level, deviation = outside.mean(axis=1), outside.std(axis=1)
+    covered = np.outer(shape.covered, shape.covered)
+    return np.where(covered, images - level[:, None, None], 0).astype(np.float32), deviation
+
+
+def levelled_inside(images: np.ndarray, shape: WorkingShape) -> tuple[np.ndarray, np.ndarray]:
+    """Return images less their mean within the particle, and their standard deviation (n,) there."""
+    inside = images[:, _distance(shape.working_box) <= shape.working_radius].astype(np.float64)
+    level, deviation = inside.mean(axis=1), inside.std(axis=1)
     covered = np.outer(shape.covered, shape.covered)
     return np.where(covered, images - level[:, None, None], 0).astype(np.float32), deviation
 

@@ -25,6 +25,7 @@ from cryodask.search.rounds import Rounds
 
 FREQUENCIES, ANGLES = 24, 48
 EXACT_ANGLES = 256
+BAR_ANGLES, BAR_WIDEST = 180, 4  # steps of 2 degrees, 8 to either side, and what the refinement adds
 FINE_RADIUS, SAMPLES, FINE_SAMPLES = 40, 128, 256
 MOST_FOR_BASIS = 100_000
 LEAST_DECOYS, MOST_DECOYS = 400, 2000
@@ -46,6 +47,10 @@ class RawStack:
     shape : WorkingShape
     sign : int
         -1 where the particles are dark.
+    axis : (n,) radians, or None
+        Of the filament in each image, from x to y.
+    keep_sides : bool
+        Leave what lies beside filaments as it is.
     amplitude : (shells,) float64 or None
         Factor of each ring of the spectrum, for phase-plate data.
     """
@@ -55,12 +60,15 @@ class RawStack:
     group: np.ndarray
     shape: WorkingShape
     sign: int
+    axis: np.ndarray | None = None
+    keep_sides: bool = False
     amplitude: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> "RawStack":
         """Return some images."""
         optics = None if self.optics is None else tuple(np.array(self.optics, object)[rows])
-        return replace(self, places=self.places.take(rows), optics=optics, group=self.group[rows])
+        axis = None if self.axis is None else self.axis[rows]
+        return replace(self, places=self.places.take(rows), optics=optics, group=self.group[rows], axis=axis)
 
     def backgrounds_removed(self, first: int = 0) -> np.ndarray:
         """Read the images, bright on dark, less their background; `first` is the row of the first."""
@@ -147,10 +155,17 @@ def prepare(
         totals, contrast = totals + sums, contrast + inside
     power = totals[:, 1:] / np.maximum(totals[:, :1], 1)
     whitening = power if parameters.whiten_noise else None
-    finish = [(particles, k, raw.shape, raw.group[span], whitening) for k, span in enumerate(spans)]
+    by_image = parameters.compat is not None
+    masked = raw.axis is not None and not raw.keep_sides
+    finish = [
+        (particles, k, raw.shape, raw.group[span], whitening, masked, by_image)
+        for k, span in enumerate(spans)
+    ]
     deviation = np.concatenate(rounds.map(_whiten_chunk, finish))
-    usable = _scale_particles(particles, raw.group, deviation, tell)
-    decoys = _make_decoys(particles, raw, None if parameters.whiten_noise else power, parameters.seed)
+    usable = _scale_particles(particles, raw.group, deviation, tell, by_image)
+    decoys = _make_decoys(
+        particles, raw, None if parameters.whiten_noise else power, parameters.seed, by_image
+    )
     return Prepared(particles, decoys, usable, contrast / particles.count)
 
 
@@ -184,6 +199,8 @@ def _resample_chunk(
         if raw.amplitude is not None:
             values = preparation.amplified(values, raw.amplitude)
         values = preparation.resampled(values, raw.shape)
+        if raw.axis is not None:
+            values = preparation.turned_along(values, raw.axis)
         power = preparation.noise_power(values, raw.shape)
         sums = np.zeros((groups, power.shape[1] + 1))
         np.add.at(sums[:, 0], raw.group, 1)
@@ -195,7 +212,13 @@ def _resample_chunk(
 
 
 def _whiten_chunk(
-    images: Images, chunk: int, shape: WorkingShape, group: np.ndarray, power: np.ndarray | None
+    images: Images,
+    chunk: int,
+    shape: WorkingShape,
+    group: np.ndarray,
+    power: np.ndarray | None,
+    masked: bool,
+    by_image: bool,
 ) -> np.ndarray:
     """Write a chunk of working images; return the standard deviation of the noise of each."""
     record = images.path(chunk, "_deviation")
@@ -204,15 +227,16 @@ def _whiten_chunk(
         if power is not None:
             for number in np.unique(group):
                 values[group == number] = preparation.whitened(values[group == number], power[number])
-        values, deviation = preparation.levelled(values, shape)
-        images.write(chunk, values)
+        level = preparation.levelled_inside if by_image else preparation.levelled
+        values, deviation = level(values, shape)
+        images.write(chunk, np.where(shape.rectangle, values, 0) if masked else values)
         images.write(chunk, deviation, "_deviation")
     images.path(chunk, "_resampled").unlink(missing_ok=True)
     return load_npy(record)
 
 
 def _scale_particles(
-    images: Images, group: np.ndarray, deviation: np.ndarray, tell: Callable[[str], None]
+    images: Images, group: np.ndarray, deviation: np.ndarray, tell: Callable[[str], None], by_image: bool
 ) -> np.ndarray:
     """Write the factor to unit noise of each group, and return which images have ordinary noise."""
     scale, usable = np.ones(len(group), np.float32), np.ones(len(group), bool)
@@ -223,6 +247,8 @@ def _scale_particles(
             raise InputError("images: all are constant around the particle, expected noise there")
         usable[own] = (deviation[own] > median / DEVIANT) & (deviation[own] < median * DEVIANT)
         scale[own] = 1 / np.sqrt(np.square(deviation[own & usable]).mean())
+    if by_image:
+        scale = (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32)
     if not usable.all():
         rows = np.flatnonzero(~usable) + 1
         tell(
@@ -233,20 +259,27 @@ def _scale_particles(
     return usable
 
 
-def _make_decoys(particles: Images, raw: RawStack, power: np.ndarray | None, seed: int) -> Images:
+def _make_decoys(
+    particles: Images, raw: RawStack, power: np.ndarray | None, seed: int, by_image: bool
+) -> Images:
     """Write images of noise alone that went through what particles went through."""
     count = max(LEAST_DECOYS, min(particles.count, MOST_DECOYS))
-    decoys = Images(particles.folder, "decoys", count, particles.chunk)
+    decoys = replace(particles, name="decoys", count=count)
     noise = normal_images(count, raw.shape.working_box, seed, Purpose.DECOY)
     group = raw.group[(np.arange(count) * particles.count // count) % particles.count]
     if power is not None:
         noise = np.stack(
             [preparation.coloured(n[None], power[g])[0] for n, g in zip(noise, group, strict=True)]
         )
-    noise, deviation = preparation.levelled(noise, raw.shape)
+    level = preparation.levelled_inside if by_image else preparation.levelled
+    noise, deviation = level(noise, raw.shape)
     scale = np.ones(count, np.float32)
     for number in np.unique(group):
         scale[group == number] = 1 / np.sqrt(np.square(deviation[group == number]).mean())
+    if by_image:
+        scale = (1 / deviation).astype(np.float32)
+    if raw.axis is not None and not raw.keep_sides:
+        noise = np.where(raw.shape.rectangle, noise, 0)
     for k in range(decoys.chunks):
         decoys.write(k, noise[k * decoys.chunk : (k + 1) * decoys.chunk])
     decoys.publish("scale", scale)
@@ -276,7 +309,11 @@ def write_model(
     if parameters.filter == "tanh":
         basis = Basis(basis.starts, basis.profiles, np.ones_like(basis.weights))
     table = AngleTable(EXACT_ANGLES if exact else ANGLES, grid.frequencies)
-    model = Model(grid, basis, table, parameters.working_box, parameters.FH, parameters.FF)
+    bar = 0.0
+    if parameters.filament_width > 0:
+        bar = parameters.filament_width * parameters.rho
+        table = AngleTable(BAR_ANGLES, grid.frequencies, widest=BAR_WIDEST)
+    model = Model(grid, basis, table, parameters.working_box, parameters.FH, parameters.FF, bar)
     model.write(Path(images.folder) / images.model_name)
     return model
 

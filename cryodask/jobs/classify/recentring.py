@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from cryodask.jobs.classify.passes import Classes, Population
-from cryodask.jobs.classify.poses import moved_centres
+from cryodask.jobs.classify.poses import FARTHEST, moved_centres
 from cryodask.kernels.class_sums import turned_back
 
 TOLERATED = 0.5  # pixels of a mean offset
@@ -19,13 +19,17 @@ def recentred(population: Population, classes: Classes) -> Classes:
     mean = np.stack(
         [np.bincount(poses.label, axis, minlength=classes.count) / sizes for axis in drift.T], axis=1
     )
+    model = population.images.model
+    if model.bar:
+        mean[:, 0] = 0  # along the axis nothing moves
     far = np.hypot(*mean.T) > TOLERATED
     if not far.any():
         return classes
-    model = population.images.model
     averages = classes.averages.copy()
     pictures = model.grid.images(averages[far], model.box)
     averages[far] = model.grid.coefficients(pictures, -mean[far])
     offsets = np.where(far[poses.label][:, None], mean[poses.label], 0.0)
-    centre = moved_centres(poses.centre, population.origins, offsets, poses.angle, poses.mirror)
+    centre = moved_centres(
+        poses.centre, population.origins, offsets, poses.angle, poses.mirror, farthest=model.reach(FARTHEST)
+    )
     return replace(classes, poses=poses.replaced(centre=centre), averages=averages)

@@ -14,8 +14,11 @@ from cryodask.jobs.classify.passes import Classes, Population, pass_offsets, run
 from cryodask.jobs.classify.poses import first_poses
 from cryodask.jobs.classify.randomness import Purpose, lowest_hashes
 from cryodask.jobs.classify.recentring import recentred
+from cryodask.jobs.classify.reproducibility import matched_labels
 from cryodask.jobs.classify.shards import Images
 from cryodask.jobs.classify.spread import Spread, class_spreads, similarities
+from cryodask.jobs.classify.stability import StabilitySettings
+from cryodask.jobs.classify.stable_means import stable_classes
 
 STRICT_BEFORE = 4  # passes of the opening with slack capacity
 SETTLING, TRIAL, CLOSING, REOPENING = 2, 4, 4, 4  # passes of each block
@@ -23,6 +26,7 @@ LEAST_GAIN = 1e-3  # of the objective, for a trial to be kept
 LEAST_RISE = 0.002  # of the objective by the trials of a stage, relative, for another stage
 WIDEST, ALIKE = 4, 4  # classes and pairs that trials combine
 MOST_REFILLS = 3
+AGREED, HARDLY = 0.5, 0.05  # of the images, with the stage before; and a rise that is none
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class RunSettings:
     cutoffs : tuple of float
         Low-pass of the references in successive passes, the last one kept; empty for the model's own.
     seed, generation, number : int
+    plain : bool
+        As ISAC2: stages of `passes` passes, strictly equal classes by falling score, stages until they agree.
+    realign : int
+        After so many stages references are the means of stable members; 0 never.
+    stability : StabilitySettings or None
+        Of that test.
     """
 
     classes: int
@@ -56,6 +66,9 @@ class RunSettings:
     seed: int
     generation: int
     number: int
+    plain: bool = False
+    realign: int = 0
+    stability: StabilitySettings | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +141,8 @@ class Run:
             offsets=pass_offsets(self.settings.offsets, state.step, length - 1),
             capacity=capacity,
             number=state.passes,
-            cutoff=cutoffs[min(state.passes, len(cutoffs) - 1)]
-            if (cutoffs := self.settings.cutoffs)
-            else None,
+            cutoff=self._cutoff(state),
+            by_rank=self.settings.plain,
         )
         moved = float((classes.poses.label != state.classes.poses.label).mean())
         classes = recentred(self.population, classes)
@@ -139,9 +151,17 @@ class Run:
             return self._refilled(state)
         return self._next_block(state)
 
+    def _cutoff(self, state: RunState) -> float | None:
+        """Return the low-pass of the next pass, None for the model's own."""
+        cutoffs = self.settings.cutoffs
+        done = state.step if self.settings.plain else state.passes
+        return cutoffs[min(done, len(cutoffs) - 1)] if cutoffs else None
+
     def _block(self, state: RunState) -> tuple[int, float]:
         """Return the passes of the block and the slack of its next pass."""
         settings = self.settings
+        if settings.plain:
+            return settings.passes, 0.0
         if state.block == "opening" and state.stage == 1:
             strict = state.step < settings.passes - STRICT_BEFORE
             return settings.passes, 0.0 if strict else settings.slack
@@ -150,6 +170,8 @@ class Run:
 
     def _next_block(self, state: RunState) -> RunState:
         state = replace(state, step=0)
+        if self.settings.plain:
+            return self._end_plain_stage(state)
         if state.block == "opening" and state.stage == 1:
             return self._refilled(replace(state, block="settling"))
         if state.block in ("opening", "settling"):
@@ -219,7 +241,27 @@ class Run:
         risen = state.classes.objective - state.before > LEAST_RISE * abs(state.before)
         if state.stage >= self.settings.stages or not risen:
             return replace(state, block="done")
-        return replace(state, block="opening", stage=state.stage + 1, trials=0, tried=())
+        classes = self._realigned(state)
+        return replace(state, classes=classes, block="opening", stage=state.stage + 1, trials=0, tried=())
+
+    def _end_plain_stage(self, state: RunState) -> RunState:
+        """Stop where a stage agrees with the one before it and agreement hardly rises."""
+        label, agreed = state.classes.poses.label, 0.0
+        if state.kept is not None:
+            count = state.classes.count
+            agreed = float((matched_labels(label, state.kept.poses.label, count, count) == label).mean())
+        settled = agreed > AGREED and agreed - state.before < HARDLY
+        if state.stage >= self.settings.stages or settled:
+            return replace(state, kept=None, block="done")
+        own, before = self._realigned(state), state.classes
+        return replace(state, classes=own, kept=before, before=agreed, stage=state.stage + 1)
+
+    def _realigned(self, state: RunState) -> Classes:
+        """Return the classes with the means of stable members where this stage is one to test."""
+        settings = self.settings
+        if not settings.realign or state.stage % settings.realign or settings.stability is None:
+            return state.classes
+        return stable_classes(self.population, state.classes, settings.stability)
 
 
 def next_trial(

@@ -15,7 +15,12 @@ from cryodask.jobs.classify.parameters import ClassifyParameters
 from cryodask.search.store import check_same_run, write_json
 
 LARGEST_HASHED = 2**28  # bytes: larger files are told apart by size and time
-MAY_CHANGE = ("generations", "averages", "skip_ordering")  # without another result of what is stored
+MAY_CHANGE = (
+    "generations",
+    "averages",
+    "skip_ordering",
+    "isac_files",
+)  # without another result of what is stored
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ class Images:
         Number of images, and of those in one chunk.
     model_name : str
         File of the model in the folder.
+    device : str
+        What scores them: cpu or cuda.
+    device_memory : float
+        Share of the free memory of a CUDA device that a batch may take, or bytes where above 1.
     """
 
     folder: str
@@ -47,6 +51,8 @@ class Images:
     count: int
     chunk: int
     model_name: str = "model.npz"
+    device: str = "cpu"
+    device_memory: float = 0.9
 
     @property
     def chunks(self) -> int:

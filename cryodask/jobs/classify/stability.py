@@ -116,7 +116,7 @@ def _restart(
     key = (settings.seed, number, restart)
     poses = Poses(
         np.zeros(count, np.int32),
-        2 * np.pi * uniform(members.indices, Purpose.RESTART, *key),
+        model.random_angles(uniform(members.indices, Purpose.RESTART, *key)),
         uniform(members.indices, Purpose.MIRROR, *key) < 0.5,
         origins,
         np.zeros(count, np.float32),

@@ -69,6 +69,10 @@ class Binning:
         """Return the full-size pixel of the template's centre at searched top-left positions (float64)."""
         return (np.asarray(positions, np.float64) + self.searched_box // 2) / self.ratio
 
+    def places(self, corners: np.ndarray) -> np.ndarray:
+        """Return the searched top-left positions (float64) at the centres of full-size ones."""
+        return (np.asarray(corners, np.float64) + self.box // 2) * self.ratio - self.searched_box // 2
+
 
 def choose_binning(limit: float | None, pixel_size: float, box: int, image_shape: tuple[int, int]) -> Binning:
     """Return the coarsest binning that keeps a resolution.

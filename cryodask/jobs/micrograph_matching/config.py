@@ -67,6 +67,9 @@ class OwnOptions(Block):
     mask_path: str | None = None
     orientation_batch_size: Annotated[int, Field(ge=1)] | None = None
     tile: Annotated[int, limited(lambda v: v > 0 and v % 2 == 0, "an even edge in pixels")] | None = None
+    spectra: Annotated[Literal["single", "half"], refuse("spectra are of single precision", "single")] = (
+        "single"
+    )
     seed: Annotated[int, Field(ge=0)] = 0
     assume_symmetry: bool = False
     zernike_radius: Literal["corner", "inverse_angstrom"] = "corner"

@@ -13,7 +13,7 @@ from cryodask.io.leopard_em import Meaning
 from cryodask.io.map_files import map_shape, read_map
 from cryodask.jobs.micrograph_matching.config import MatchConfig
 from cryodask.jobs.micrograph_matching.optics_block import OpticsGroup
-from cryodask.jobs.micrograph_matching.result import LOCAL, MAP_FILES, RESCORED
+from cryodask.jobs.micrograph_matching.result import FULL_MEAN, FULL_STD, LOCAL, MAP_FILES, RESCORED
 from cryodask.picking.image_picks import MatchMaps
 from cryodask.results.orientation_maps import NOT_SEARCHED
 
@@ -135,6 +135,9 @@ def _stored_places(dataset: xr.Dataset, source: str | None) -> dict[str, str]:
         file = files.get(key, "")
         stored = f"{source}/{MAP_FILES[key]}" if source and MAP_FILES[key] in dataset else ""
         places[column] = file if file and Path(file).exists() else stored
+    full = {"correlation_average_path": FULL_MEAN, "correlation_variance_path": FULL_STD}
+    if source and FULL_MEAN in dataset:  # a refinement looks at full-size positions
+        places |= {column: f"{source}/{name}" for column, name in full.items()}
     return places
 
 

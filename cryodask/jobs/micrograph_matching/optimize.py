@@ -1,16 +1,20 @@
 """The voxel size of a template, found by the z-scores of known particles (Leopard-EM's optimize_template)."""
 
+import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.fft
 
+from cryodask.arrays.npy import load_npy
 from cryodask.errors import InputError
 from cryodask.io.files import require_exists
 from cryodask.io.map_files import map_shape
@@ -20,9 +24,18 @@ from cryodask.jobs.micrograph_matching.optimize_config import (
     OptimizeConfig,
     SimulatorConfig,
 )
+from cryodask.jobs.micrograph_matching.pose_constants import write_array
 from cryodask.jobs.micrograph_matching.pose_problem import PoseProblem, PoseSettings
-from cryodask.jobs.micrograph_matching.pose_run import Arrays, PoseRun, open_store, plan_chunks
-from cryodask.jobs.micrograph_matching.refine import check_box, particle_settings
+from cryodask.jobs.micrograph_matching.pose_run import (
+    Arrays,
+    PoseRun,
+    check_outputs,
+    open_store,
+    plan_chunks,
+    run_marks,
+    unfinished,
+)
+from cryodask.jobs.micrograph_matching.refine import check_box, particle_files, particle_settings
 from cryodask.jobs.micrograph_matching.start_poses import StartPoses, check_files, read_start_poses
 from cryodask.jobs.micrograph_matching.template import randomized_phases
 from cryodask.jobs.micrograph_matching.template_input import (
@@ -36,6 +49,7 @@ from cryodask.kernels.slices import template_spectrum
 from cryodask.optics.dose import DoseFilter
 from cryodask.optics.frequency import half_frequencies
 from cryodask.picking.thresholds import false_positive_threshold
+from cryodask.search.store import check_same_run, write_json
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,7 +57,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Optimization:
-    """A checked configuration, ready to score voxel sizes."""
+    """A checked configuration, ready to score voxel sizes.
+
+    `folder` keeps what is scored, so that a search that was interrupted goes on from there.
+    """
 
     config: OptimizeConfig
     start: StartPoses
@@ -52,6 +69,14 @@ class Optimization:
     memory: float
     known_z: np.ndarray
     noise_limits: np.ndarray
+    folder: Path | None = None
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What must be the same when an unfinished search is resumed."""
+        stack, config = self.config.particle_stack, self.config
+        template = config.template_volume_path or (config.simulator.pdb_filepath if config.simulator else "")
+        return run_marks(config, particle_files(template, stack.df_path, self.start))
 
     @property
     def coarse(self) -> np.ndarray:
@@ -64,29 +89,31 @@ class Optimization:
 
     def scores(self, values: np.ndarray, client: "Client | None") -> np.ndarray:
         """Return the z-scores of all particles at some voxel sizes, (V, P)."""
-        scratch = tempfile.TemporaryDirectory(prefix="cryodask-")
-        found: dict[int, np.ndarray] = {}
-        with scratch as folder:
-            runs = [self._run(Path(folder), i, group, found) for i, group in enumerate(self._groups(values))]
+        with (
+            nullcontext(self.folder)
+            if self.folder
+            else tempfile.TemporaryDirectory(prefix="cryodask-") as name
+        ):
+            groups = {Path(name) / _file_of(group): group for group in self._groups(values)}
+            runs = [self._run(file, group) for file, group in groups.items() if not file.exists()]
             execute(runs, client=client)
-        return np.concatenate([found[i] for i in range(len(runs))])
+            return np.concatenate([load_npy(file) for file in groups])
 
     def _groups(self, values: np.ndarray) -> list[np.ndarray]:
         """Return values that share one template: all of them where it is scaled instead of simulated."""
         return [values] if self.config.simulator is None else list(values[:, None])
 
-    def _run(self, folder: Path, number: int, values: np.ndarray, found: dict[int, np.ndarray]) -> PoseRun:
+    def _run(self, final: Path, values: np.ndarray) -> PoseRun:
         count = len(self.start)
         rows = np.tile(np.arange(count), len(values))
         start = self.start.taken(rows)
         # a template of other voxels shows its particle larger or smaller by as much on the same pixels
         scale = self.template.voxel_size / np.repeat(values, count) if self.config.simulator is None else 1.0
         start = replace(start, voxel_sizes=start.pixel_sizes * scale)
-        final = folder / f"{number}.csv"
-        store, _ = open_store(final, {}, resume=False)
+        store, plan = open_store(final, {}, resume=True)
 
         def write(arrays: Arrays) -> list[str]:
-            found[number] = arrays["z"].reshape(len(values), count)
+            write_array(final, arrays["z"].reshape(len(values), count))
             return []
 
         return PoseRun(
@@ -94,7 +121,7 @@ class Optimization:
             final=final,
             store=store,
             problem=PoseProblem(str(store.constants), self.settings, 1),
-            plan=plan_chunks(len(rows), self.settings, 1, self.memory),
+            plan=plan or plan_chunks(len(rows), self.settings, 1, self.memory),
             marks={},
             make_constants=lambda: (start, self._spectrum(float(values[0])), np.eye(3)[None]),
             write=write,
@@ -312,6 +339,48 @@ def _check_detector(config: OptimizeConfig, settings: SimulatorConfig) -> None:
         if value:
             key = f"simulator.simulator_config.{name}"
             raise config.source.wrong(key, value, f"not supported here, {NO_DETECTOR}")
+
+
+@contextmanager
+def kept_scores(
+    work: Optimization, output: Path, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Optimization]:
+    """Yield a search that keeps its scores beside its result until it is finished.
+
+    Parameters
+    ----------
+    work
+        From `open_optimization`.
+    output
+        The table to be written.
+    resume, overwrite
+        An unfinished search is continued, or makes way.
+
+    Raises
+    ------
+    InputError
+        The result or an unfinished search is there; a changed configuration or input.
+    """
+    check_outputs([output], work.start, work.settings, resume=resume, overwrite=overwrite)
+    folder = unfinished(output)
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    marks = folder / "marks.json"
+    if marks.exists():
+        check_same_run(json.loads(marks.read_text()), work.marks)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(marks, work.marks)
+    try:
+        yield replace(work, folder=folder)
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _file_of(values: np.ndarray) -> str:
+    """Return the name of the file that keeps the scores of some voxel sizes."""
+    return f"sizes_{values[0]:.9g}_{values[-1]:.9g}_{len(values)}.npy"
 
 
 def _portions(values: np.ndarray, threshold: int | None) -> Iterator[np.ndarray]:

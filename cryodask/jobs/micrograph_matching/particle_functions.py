@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
+from cryodask.errors import InputError
 from cryodask.geometry.local_grid import LocalGrid
+from cryodask.io.image import write_image
 from cryodask.io.leopard_em import read_leopard_em, write_leopard_em
 from cryodask.io.volume import read_header, write_volume
 from cryodask.jobs.execution import execute
@@ -17,12 +20,13 @@ from cryodask.jobs.micrograph_matching.constrained_config import ConstrainedConf
 from cryodask.jobs.micrograph_matching.match import DefocusRange
 from cryodask.jobs.micrograph_matching.optimize import open_optimization, optimize
 from cryodask.jobs.micrograph_matching.optimize_config import OptimizeConfig
+from cryodask.jobs.micrograph_matching.picks import pick_micrographs
 from cryodask.jobs.micrograph_matching.pose_problem import Strategy
 from cryodask.jobs.micrograph_matching.refine import open_refinement
 from cryodask.jobs.micrograph_matching.refine_config import RefineConfig
 from cryodask.jobs.micrograph_matching.voxel_optimum import Choice, Optimum
 
-Table = str | Path | pd.DataFrame
+Table = str | Path | pd.DataFrame | xr.Dataset
 Volume = str | Path | np.ndarray
 NEAR_FOCUS = DefocusRange(-100.0, 100.0, 20.0)
 
@@ -49,7 +53,8 @@ def refine_particles(
     Parameters
     ----------
     table
-        Particles: a table of Leopard-EM or cryodask, its path, or a result of match-micrograph.
+        Particles: a table of Leopard-EM or cryodask, its path, or a result of match_micrograph, which is
+        picked first: a dataset (a lazy one is computed, once) or the path of its store.
     template
         (n, n, n), positive where dense, its voxels as large as the pixels; or its path.
     box
@@ -252,11 +257,35 @@ def _stack(path: str, box: int, edge: int) -> dict[str, Any]:
 
 
 def _table_path(folder: Path, name: str, table: Table) -> str:
+    if isinstance(table, xr.Dataset):
+        table = _picked(folder, name, table)
     if not isinstance(table, pd.DataFrame):
         return str(table)
     path = folder / f"{name}.csv"
     write_leopard_em(path, table)
     return str(path)
+
+
+def _picked(folder: Path, name: str, dataset: xr.Dataset) -> pd.DataFrame:
+    """Pick from a result, lazy or stored, and write the maps that its particles are compared with.
+
+    Raises
+    ------
+    InputError
+        No result of match-micrograph; no particle above the threshold.
+    """
+    if "scaled_mip" not in dataset:
+        raise InputError("table: expected a result of match_micrograph, this dataset has no scaled_mip")
+    known = dataset.compute()
+    table = pick_micrographs([known])
+    if table.empty:
+        raise InputError("table: no particle is above the threshold; pick with a lower cutoff")
+    columns = {"correlation_average_path": "score_mean", "correlation_variance_path": "score_std"}
+    for column, variable in columns.items():
+        path = folder / f"{name}-{variable}.mrc"
+        write_image(path, known[variable].values, pixel_size=float(known.attrs["searched_pixel_size"]))
+        table[column] = str(path)
+    return table
 
 
 def _volume_path(folder: Path, volume: Volume) -> str:

@@ -173,7 +173,7 @@ class Rescoring:
     def _interpolated(self, tile: Tile) -> States:
         """Return the states of a tile as the coarse maps give them: means and spreads in full units."""
         axes = zip(tile.start, tile.stop, self.coarse.shape, strict=True)
-        at = [np.clip(self._coarse_places(np.arange(a, b)), 0, size - 1) for a, b, size in axes]
+        at = [np.clip(self.binning.places(np.arange(a, b)), 0, size - 1) for a, b, size in axes]
         lows = [max(0, int(place[0]) - SPLINE_MARGIN) for place in at]
         region = tuple(slice(a, int(p[-1]) + 2 + SPLINE_MARGIN) for a, p in zip(lows, at, strict=True))
         places = np.meshgrid(*(place - low for place, low in zip(at, lows, strict=True)), indexing="ij")
@@ -199,11 +199,6 @@ class Rescoring:
         row = self._lists().nearest[np.where(known, orientation, 0)]
         ids = np.where(known, rest * self.full.orientations + row, NO_ID).astype(np.uint32)
         return {"score": {"value": smooth("mip").astype(np.float32), "id": ids}, "moments": sums}
-
-    def _coarse_places(self, corners: np.ndarray) -> np.ndarray:
-        """Return where full top-left pixels lie among the coarse ones."""
-        binning = self.binning
-        return np.asarray((corners + self.full.box // 2) * binning.ratio - binning.searched_box // 2)
 
     def _windows(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return first and one past the last full pixel (P, 2) within a coarse pixel of coarse places."""

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from scipy.ndimage import map_coordinates
 
 import cryodask
 from cryodask.jobs.consolidation import consolidate
 from cryodask.jobs.input_files import describe_files
 from cryodask.jobs.micrograph_matching import constants
+from cryodask.jobs.micrograph_matching.coarse_model import full_moments
 from cryodask.jobs.micrograph_matching.inputs import MatchInputs, position_mask
 from cryodask.jobs.micrograph_matching.planning import count_positions, input_files, run_threshold
 from cryodask.jobs.micrograph_matching.problem import MicrographProblem
@@ -24,6 +26,8 @@ from cryodask.search.problem import Summary
 from cryodask.search.tiles import TilePlan
 
 LOCAL = "scaled_mip_local"
+# Of a binned search: at every full-size position, in units of full-size scores, for a refinement
+FULL_MEAN, FULL_STD = "full_score_mean", "full_score_std"
 RESCORED = "rescored"  # where a search in two stages is exact
 
 
@@ -107,10 +111,27 @@ def finish_store(
         dataset = dataset.assign(histogram_variables(totals, inputs.hypotheses))
     if inputs.config.cryodask.statistics == "local":
         dataset[LOCAL] = (("y", "x"), _local_map(path, inputs, problem))
+    if inputs.binning.is_on:
+        dataset = dataset.assign(full_size_moments(path, inputs))
     dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
     consolidate(path)
     flat = int(totals["flat"])
     return [f"{flat} positions have equal scores for every hypothesis; their z-score is 0"] if flat else []
+
+
+def full_size_moments(path: str, inputs: MatchInputs) -> dict[str, Any]:
+    """Return mean and standard deviation of scores at full size, as a binned search lets expect them."""
+    group = zarr.open_group(path, mode="r")
+    shape = [length - inputs.box + 1 for length in inputs.image_shape]
+    lines = [inputs.binning.places(np.arange(count)) for count in shape]
+    places = np.meshgrid(*lines, indexing="ij")
+    mean, std = (
+        map_coordinates(np.asarray(group[name], np.float64), places, order=3, mode="nearest")
+        for name in ("score_mean", "score_std")
+    )
+    found = full_moments(mean, std, inputs.share)
+    axes = ("y_full", "x_full")
+    return {name: (axes, v.astype(np.float32)) for name, v in zip((FULL_MEAN, FULL_STD), found, strict=True)}
 
 
 def histogram_variables(totals: Summary, hypotheses: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Particles of chosen classes, for the next program."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from scipy.spatial import cKDTree
 
 from cryodask.errors import InputError
 from cryodask.io.star import read_star, write_star
-from cryodask.jobs.classify.outputs import ACCOUNTED, UNACCOUNTED
 
+ACCOUNTED, UNACCOUNTED = "particles_accounted.star", "particles_unaccounted.star"
+FORMATS = ("relion31", "relion30", "csv", "cs-passthrough")
 CLASS = "rlnClassNumber"
+NAME = "rlnImageName"
 PLACE = ("rlnCoordinateX", "rlnCoordinateY")
 
 
@@ -49,6 +51,64 @@ class Selection:
     duplicates: float | None = None
     unaccounted: bool = False
 
+    @classmethod
+    def from_conditions(cls, conditions: dict[str, Any]) -> "Selection":
+        """Return a selection by the names of its fields; classes may be numbers.
+
+        Raises
+        ------
+        InputError
+            A name that is none of them.
+        """
+        known = [each.name for each in fields(cls)]
+        for name in conditions:
+            if name not in known:
+                raise InputError(f"select: unknown condition {name}, expected one of {', '.join(known)}")
+        texts = {
+            name: ",".join(map(str, value))
+            for name, value in conditions.items()
+            if name in ("classes", "exclude") and not isinstance(value, str)
+        }
+        return cls(**(conditions | texts))
+
+
+@dataclass(frozen=True)
+class ClassTables:
+    """The tables of a finished classification.
+
+    Parameters
+    ----------
+    accounted, unaccounted : dict of str to DataFrame, or None
+        Blocks of the STAR files; None where there is none.
+    block : str
+        Which block holds the particles.
+    classes : DataFrame
+        The class table.
+    pixel_size : angstrom
+        Of the images.
+    source : str
+        The file that was classified.
+    """
+
+    accounted: dict[str, pd.DataFrame] | None
+    unaccounted: dict[str, pd.DataFrame] | None
+    block: str
+    classes: pd.DataFrame
+    pixel_size: float
+    source: str
+
+    @property
+    def blocks(self) -> dict[str, pd.DataFrame]:
+        """The blocks of either file."""
+        found = self.unaccounted if self.accounted is None else self.accounted
+        assert found is not None
+        return found
+
+    def particles(self, which: str) -> pd.DataFrame | None:
+        """Return the particles of `accounted` or `unaccounted`, None where there is none."""
+        blocks = getattr(self, which)
+        return None if blocks is None else blocks[self.block]
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -57,6 +117,8 @@ class Selected:
     chosen: dict[str, pd.DataFrame]
     rest: dict[str, pd.DataFrame]
     block: str
+    pixel_size: float = 1.0
+    source: str = ""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -64,13 +126,40 @@ class Selected:
         return self.chosen[self.block]
 
 
-def select_particles(folder: str | Path, selection: Selection) -> Selected:
+def read_class_tables(folder: str | Path) -> ClassTables:
+    """Read the tables of OUTPUT of `cryodask classify`.
+
+    Raises
+    ------
+    InputError
+        No finished classification there.
+    """
+    import json
+
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise InputError(f"{folder}: no finished classification there")
+    parts = [_read(folder / name) if (folder / name).is_file() else None for name in (ACCOUNTED, UNACCOUNTED)]
+    block = next(part[0] for part in parts if part is not None)
+    attributes = json.loads((folder / "result.zarr" / "zarr.json").read_text())["attributes"]
+    accounted, unaccounted = (None if part is None else part[1] for part in parts)
+    return ClassTables(
+        accounted,
+        unaccounted,
+        block,
+        pd.read_csv(folder / "classes.csv"),
+        float(attributes["pixel_size"]),
+        str(attributes.get("source", "")),
+    )
+
+
+def select_particles(result: str | Path | ClassTables, selection: Selection) -> Selected:
     """Select particles of a classification.
 
     Parameters
     ----------
-    folder
-        OUTPUT of `cryodask classify`.
+    result
+        OUTPUT of `cryodask classify`, or its tables.
     selection : Selection
 
     Raises
@@ -78,24 +167,21 @@ def select_particles(folder: str | Path, selection: Selection) -> Selected:
     InputError
         No classification there; a class that does not exist; nothing left.
     """
-    folder = Path(folder)
-    if not (folder / "run.json").is_file():
-        raise InputError(f"{folder}: no finished classification there")
-    parts = {name: _read(folder / name) for name in (ACCOUNTED, UNACCOUNTED) if (folder / name).is_file()}
-    block, blocks = next((block, blocks) for block, blocks in parts.values())
-    accounted = parts[ACCOUNTED][1][block] if ACCOUNTED in parts else None
-    unaccounted = parts[UNACCOUNTED][1][block] if UNACCOUNTED in parts else None
+    tables = result if isinstance(result, ClassTables) else read_class_tables(result)
+    block, blocks, classes = tables.block, tables.blocks, tables.classes
+    accounted, unaccounted = tables.particles("accounted"), tables.particles("unaccounted")
     if selection.unaccounted:
         chosen, rest = unaccounted, [accounted]
         if chosen is None:
             raise InputError("nothing is left: every particle is in a class")
     else:
-        classes = pd.read_csv(folder / "classes.csv")
         if accounted is None:
             raise InputError("nothing is left: no class was accepted")
         keep = accounted[CLASS].isin(_chosen_classes(classes, selection)).to_numpy(copy=True)
         if selection.duplicates is not None:
-            keep &= _without_duplicates(accounted, keep, _pixel_size(blocks), selection.duplicates)
+            size = _pixel_size(blocks)
+            closest = selection.duplicates if "optics" in blocks else selection.duplicates / tables.pixel_size
+            keep &= _without_duplicates(accounted, keep, size, closest)
         chosen, rest = accounted[keep], [accounted[~keep], unaccounted]
         if selection.split_mirrors:
             mirrored = chosen["cryodaskMirror"].to_numpy() == 1
@@ -103,26 +189,100 @@ def select_particles(folder: str | Path, selection: Selection) -> Selected:
     if selection.recentre and set(PLACE) <= set(chosen.columns):
         chosen = _recentred(chosen, _pixel_size(blocks))
     left = [table for table in rest if table is not None and len(table)]
-    remainder = pd.concat(left, ignore_index=True) if left else chosen.iloc[:0]
-    return Selected(blocks | {block: chosen}, blocks | {block: remainder}, block)
+    remainder = _joined(left) if left else chosen.iloc[:0]
+    found = blocks | {block: chosen}, blocks | {block: remainder}, block
+    return Selected(*found, tables.pixel_size, tables.source)
 
 
-def write_selection(path: str | Path, found: Selected, *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Write OUT and OUT_rest, STAR or CSV by the name, and return their paths."""
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return accounted and unaccounted particles in one table that RELION reads: poses that are not known are
+    0."""
+    joined = pd.concat(tables, ignore_index=True)
+    if "cryodaskReason" in joined:
+        joined["cryodaskReason"] = joined["cryodaskReason"].fillna("accounted")
+    poses = [
+        name
+        for name in map(str, joined)
+        if name.startswith("rln") and pd.api.types.is_numeric_dtype(joined[name])
+    ]
+    return joined.fillna(dict.fromkeys(poses, 0))
+
+
+def write_selection(
+    path: str | Path, found: Selected, *, form: str | None = None, overwrite: bool = False
+) -> tuple[Path, Path]:
+    """Write OUT and OUT_rest, and return their paths.
+
+    Parameters
+    ----------
+    path
+        Its suffix decides where `form` does not: STAR in the dialect of the input, or CSV.
+    found : Selected
+    form : str or None
+        One of `FORMATS`. cs-passthrough copies the records of the particles from the cryoSPARC file that was
+        classified; cryoSPARC joins them by their uid.
+    overwrite
+        Replace existing files.
+
+    Raises
+    ------
+    InputError
+        A name that does not fit the format; cs-passthrough of another source; a file that exists.
+    """
     path = Path(path)
+    suffix = {"csv": ".csv", "cs-passthrough": ".cs"}.get(
+        form or "", path.suffix if form is None else ".star"
+    )
+    if path.suffix.lower() != suffix.lower() or suffix.lower() not in (".star", ".csv", ".cs"):
+        raise InputError(f"{path.name}: expected a name that ends in {suffix if form else '.star or .csv'}")
+    if suffix == ".cs" and form is None:
+        raise InputError(f"{path.name}: give --format cs-passthrough to copy records of a cryoSPARC file")
     rest = path.with_name(f"{path.stem}_rest{path.suffix}")
-    if path.suffix.lower() not in (".star", ".csv"):
-        raise InputError(f"{path.name}: expected a name that ends in .star or .csv")
     from cryodask.io.files import require_new
 
     for each in (path, rest):
         require_new(each, overwrite=overwrite)
     for each, blocks in ((path, found.chosen), (rest, found.rest)):
-        if path.suffix.lower() == ".csv":
-            blocks[found.block].to_csv(each, index=False, float_format="%.9g")
-        else:
-            write_star(each, blocks, overwrite=True)
+        _write_form(each, blocks, found, form)
     return path, rest
+
+
+def write_class_star(
+    path: str | Path, tables: ClassTables, which: str, form: str = "", *, overwrite: bool = False
+) -> Path:
+    """Write the accounted or unaccounted particles; see `CryoAccessor.write_star`."""
+    from cryodask.io.files import require_new
+
+    if which not in ("accounted", "unaccounted"):
+        raise InputError(f"which = {which}: expected accounted or unaccounted")
+    if form not in ("", "relion31", "relion30"):
+        raise InputError(f"form = {form}: expected relion31 or relion30")
+    blocks = getattr(tables, which)
+    if blocks is None:
+        raise InputError(f"no particle is {which}")
+    require_new(path, overwrite=overwrite)
+    found = Selected(blocks, blocks, tables.block, tables.pixel_size, tables.source)
+    _write_form(Path(path), blocks, found, form or None)
+    return Path(path)
+
+
+def _write_form(path: Path, blocks: dict[str, pd.DataFrame], found: Selected, form: str | None) -> None:
+    from cryodask.io.cryosparc import copy_records
+    from cryodask.io.relion_dialects import as_relion30, as_relion31
+
+    if path.suffix.lower() == ".csv":
+        blocks[found.block].to_csv(path, index=False, float_format="%.9g")
+    elif form == "cs-passthrough":
+        if not found.source.lower().endswith(".cs"):
+            raise InputError(
+                f"cs-passthrough: {Path(found.source).name} was classified, expected a cryoSPARC .cs file; "
+                "use --format relion31"
+            )
+        copy_records(found.source, path, blocks[found.block][NAME].tolist())
+    else:
+        convert = {"relion31": as_relion31, "relion30": as_relion30}.get(form or "")
+        dialect = convert(blocks, found.block, found.pixel_size) if convert else blocks
+        write_star(path, dialect, overwrite=True)
 
 
 def _read(path: Path) -> tuple[str, dict[str, pd.DataFrame]]:
