@@ -1,6 +1,6 @@
 """Micrograph matching coarse to fine beside searching everything: CPU time, picks, and what is missed.
 
-    python benchmarks/micrograph_coarse_to_fine.py [--size 512] [--step 6] [--signal 13]
+    python benchmarks/micrograph_coarse_to_fine.py [--size 512] [--step 6] [--signal 20]
 
 Particles of 70 small Gaussians in a sphere of 44 angstrom lie in white noise, at orientations of the list and
 three defoci, pixels of 2 angstrom. CPU time is that of all threads of this process, without compilation.
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--step", type=float, default=6.0)
-    parser.add_argument("--signal", type=float, default=13.0)
+    parser.add_argument("--signal", type=float, default=20.0)
     arguments = parser.parse_args()
     angles = cd.OrientationGrid(arguments.step, arguments.step).angles()
     image, places = micrograph(arguments.size, arguments.signal, angles)

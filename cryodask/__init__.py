@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from cryodask.geometry.zyz_grids import OrientationGrid
     from cryodask.io.volume import open_volume
     from cryodask.jobs.classify.api import classify, select
+    from cryodask.jobs.likelihood.at_poses import likelihood_at
     from cryodask.jobs.likelihood.job import likelihood
+    from cryodask.jobs.likelihood.make_templates import make_templates
     from cryodask.jobs.likelihood.reweight import reweight
     from cryodask.jobs.micrograph_matching.config import MatchConfig
     from cryodask.jobs.micrograph_matching.match import DefocusRange, Filters, match_micrograph
@@ -38,6 +40,8 @@ _PUBLIC = {
     "classify": ("cryodask.jobs.classify.api", "classify"),
     "generate_angles": ("cryodask.geometry.grids", "rotation_grid"),
     "likelihood": ("cryodask.jobs.likelihood.job", "likelihood"),
+    "likelihood_at": ("cryodask.jobs.likelihood.at_poses", "likelihood_at"),
+    "make_templates": ("cryodask.jobs.likelihood.make_templates", "make_templates"),
     "match_micrograph": ("cryodask.jobs.micrograph_matching.match", "match_micrograph"),
     "match_spectra": ("cryodask.jobs.micrograph_matching.spectra", "match_spectra"),
     "match_tomogram": ("cryodask.jobs.tomogram_matching.job", "match_tomogram"),
@@ -62,6 +66,8 @@ __all__ = [
     "constrained_search",
     "generate_angles",
     "likelihood",
+    "likelihood_at",
+    "make_templates",
     "match_micrograph",
     "match_spectra",
     "match_tomogram",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cryodask.cli import config_likelihood as likelihoods
 from cryodask.cli import config_particles as particles
 from cryodask.cli.config_micrograph import (
     check_micrograph,
@@ -20,7 +21,7 @@ from cryodask.cli.wedge_list import wedge_list
 if TYPE_CHECKING:
     from cryodask.jobs.tomogram_matching.parameters import MatchParameters
 
-JOBS = ("match-tomogram", "match-micrograph", *particles.JOBS)
+JOBS = ("match-tomogram", "match-micrograph", *particles.JOBS, "likelihood")
 YAML = (".yaml", ".yml")
 
 OUTPUT = click.Path(path_type=Path)
@@ -76,6 +77,9 @@ def init(
     if job == "match-micrograph":
         init_micrograph(output, overwrite=overwrite)
         return
+    if job == "likelihood":
+        likelihoods.write_likelihood_template(output, no_defaults=no_defaults, overwrite=overwrite)
+        return
     if job in particles.JOBS:
         particles.write_particles_template(job, output, no_defaults=no_defaults, overwrite=overwrite)
         return
@@ -88,6 +92,11 @@ def init(
 @debug_option
 def check(file: Path, as_json: bool) -> None:
     """Check a parameter FILE and the files that it names."""
+    if likelihoods.is_likelihood(file):
+        size = likelihoods.check_likelihood(file)
+        counted = ", ".join(f"{key} {value}" for key, value in size.items())
+        _echo_json([size]) if as_json else click.echo(f"{file.name}: likelihood: {counted}")
+        return
     if (job := particles.job_of_particles(file)) is not None:
         size = particles.check_particles(file, job)
         counted = ", ".join(f"{key} {value}" for key, value in size.items())
@@ -128,7 +137,9 @@ def show(file: Path, as_json: bool) -> None:
     Counts of rotations and voxels and the threshold need the files that it names; without them the values
     alone are printed.
     """
-    if (job := particles.job_of_particles(file)) is not None:
+    if likelihoods.is_likelihood(file):
+        shown = [likelihoods.show_likelihood(file)]
+    elif (job := particles.job_of_particles(file)) is not None:
         shown = [particles.show_particles(file, job)]
     else:
         shown = show_micrograph(file) if is_micrograph_config(file) else _show_tomograms(file)
@@ -174,6 +185,8 @@ def convert(file: Path, output: Path, dialect: str | None, overwrite: bool) -> N
     if is_micrograph_config(file):
         convert_micrograph(file, output, dialect, overwrite=overwrite)
         return
+    if likelihoods.is_likelihood(file):
+        raise click.UsageError(f"{file.name}: a likelihood has no other dialect to convert to")
     if particles.job_of_particles(file) is not None:
         particles.convert_particles(file, output, dialect, overwrite=overwrite)
         return

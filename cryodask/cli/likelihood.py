@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     metavar="LEVEL,...",
     help="best, likelihood, summary, template, rotation, displacement, full, top.",
 )
-@click.option("--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix, bioem.")
+@click.option(
+    "--files", metavar="KIND,...", help="Beside the Zarr result: star, csv, png, matrix, cryolike, bioem."
+)
 @click.option("--compat", type=click.Choice(["cryolike", "bioem"]), help="Conventions of another program.")
 @click.option(
     "--ignore-aberrations", is_flag=True, help="Go on without beam tilt, Zernike and magnification."

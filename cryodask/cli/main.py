@@ -25,6 +25,8 @@ VERBS = {
     "constrained-search": "Search for a particle at a known place beside another.",
     "optimize-template": "Find the voxel size of a template by known particles.",
     "likelihood": "Compare structures by the likelihood of particle images.",
+    "make-templates": "Make the templates of structures, once for reuse.",
+    "convert-particles": "Turn particle stacks into one Zarr store, or into CryoLike's folders.",
     "reweight": "Weigh structures so that they explain a set of images.",
     "pick": "Turn score maps into a particle table.",
     "classify": "Sort a stack of particles into validated classes.",

@@ -197,7 +197,8 @@ def _show(picks: "list[ImagePicks]", outputs: dict[str, Path], *, as_json: bool)
         click.echo(json.dumps({**files, "micrographs": rows}, indent=1))
         return
     for row in rows:
-        what = f"{row['micrograph']}, {row['template']}: {row['particles']} particles"
+        noun = "particle" if row["particles"] == 1 else "particles"
+        what = f"{row['micrograph']}, {row['template']}: {row['particles']} {noun}"
         click.echo(f"{what} ({row['metric']} > {row['threshold']:.4g}, {row['rule']})", err=True)
     if not any(row["particles"] for row in rows):
         click.echo("cryodask: note: no particle; the table has its columns and no row", err=True)

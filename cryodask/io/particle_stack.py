@@ -188,6 +188,19 @@ def _bare_table(path: Path) -> pd.DataFrame:
     header = read_stack_header(path)
     table = _empty_table([str(path.absolute())] * header.count, range(header.count))
     table["name"] = [f"{i + 1:06d}@{path.name}" for i in range(header.count)]
+    return _with_stored_columns(path, table) if path.is_dir() else table
+
+
+def _with_stored_columns(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Take the columns that a Zarr store of particles keeps beside its images."""
+    import zarr
+
+    group = zarr.open(path, mode="r")
+    if isinstance(group, zarr.Group):
+        for key, array in group.arrays():
+            if key in table and key not in ("file", "image_number") and array.shape == (len(table),):
+                values = np.asarray(array[:])
+                table[key] = values.astype(object) if values.dtype.kind in "UTO" else values
     return table
 
 

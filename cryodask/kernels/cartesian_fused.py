@@ -7,6 +7,7 @@ of all so far, 16 at a time in single precision.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -68,8 +69,10 @@ class Cells:
     is_gathered: bool
 
 
-def cells_of(window: Window, log_prior: np.ndarray) -> Cells:
-    """Return the cells of a window whose displacements have a log prior (D,)."""
+@lru_cache(maxsize=4)
+def cells_of(window: Window, prior: bytes) -> Cells:
+    """Return the cells of a window whose displacements have a log prior (D,), the bytes of float64."""
+    log_prior = np.frombuffer(prior)
     rows, columns = len(window.y), len(window.x)
     y, x, negative_y, negative_x = window.place.T * np.array([[1], [1], [-1], [-1]])
     ids = np.full((2, 2, rows, columns), -1)
@@ -79,10 +82,10 @@ def cells_of(window: Window, log_prior: np.ndarray) -> Cells:
     is_gathered = bool((ids[np.broadcast_to(own, ids.shape)] < 0).any())
     order = np.arange(len(y)) if is_gathered else ids.ravel()
     order = np.pad(order, (0, -len(order) % LANES), constant_values=-1)
-    prior = np.where(order < 0, -np.inf, log_prior[order])
-    counts = np.isfinite(prior)
-    tables = np.stack([np.exp(prior), np.where(counts, prior, 0.0), counts]).astype(np.float32)
-    return Cells(order, prior, tables, is_gathered)
+    own_prior = np.where(order < 0, -np.inf, log_prior[order])
+    counts = np.isfinite(own_prior)
+    tables = np.stack([np.exp(own_prior), np.where(counts, own_prior, 0.0), counts]).astype(np.float32)
+    return Cells(order, own_prior, tables, is_gathered)
 
 
 def fold_projection(
@@ -112,7 +115,7 @@ def fold_projection(
     norms = np.ones((padded, points))
     norms[:count] = projection_norms(block, projection)
     prior = np.zeros(len(search.window.place)) if log_prior is None else log_prior
-    cells = cells_of(search.window, prior)
+    cells = cells_of(search.window, prior.astype(np.float64).tobytes())
     shifts = point_prior - 0.5 * np.log(block.iss * norms)
     iyy = np.ones(padded)
     iyy[:count] = block.iyy

@@ -22,7 +22,7 @@ from cryodask.kernels.polar_likelihood import TemplateFold
 GROUP = 8  # images that are transformed together, padded: the same bits for any chunks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """Displacements of a symmetric grid as signs and rows of two short lists.
 

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from cryodask.errors import InputError
-from cryodask.io.files import is_url
+from cryodask.io.files import is_url, require_new, written_whole
 from cryodask.io.remote import open_dataset
 
 if TYPE_CHECKING:
@@ -147,6 +147,58 @@ class CryoAccessor:
         from cryodask.results.leopard_em import write_maps
 
         write_maps(self._dataset, paths)
+
+    def posterior(self, prior: Any = None) -> xr.Dataset:
+        """Return the posterior of structures given each image, and given all images.
+
+        Parameters
+        ----------
+        prior
+            Relative weight of each structure: a sequence, or a mapping of name to weight (1 where not
+            named); those of the configuration by default.
+
+        Returns
+        -------
+        xarray.Dataset
+            `posterior` (image, structure), `log_evidence` (structure) in nats, `posterior_all` (structure).
+        """
+        from cryodask.results.structure_comparison import posterior_of
+
+        return posterior_of(self._dataset, prior)
+
+    def to_relion(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a likelihood's best poses into a copy of the images' STAR file.
+
+        Raises
+        ------
+        InputError
+            No best poses; images that are gone.
+        """
+        from cryodask.results.likelihood_files import stack_of, write_best_star
+
+        plan = self._dataset.encoding.get(PLAN)
+        stack = plan.inputs.stack if plan is not None else stack_of(self._dataset)
+        require_new(path, overwrite=overwrite)
+        with written_whole(path, overwrite=overwrite) as temporary:
+            write_best_star(temporary, self._dataset, stack)
+
+    def to_cryolike(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write a likelihood as CryoLike's tree of .pt files; needs the extra ``torch``.
+
+        Raises
+        ------
+        InputError
+            A result in other axes than CryoLike's; no torch.
+        """
+        from cryodask.results.cryolike_files import write_cryolike_tree
+
+        write_cryolike_tree(self._dataset, folder, overwrite=overwrite)
+
+    def likelihood(self) -> "Figure":
+        """Draw the comparison of structures: difference of each image, cumulative, posterior."""
+        from cryodask.results.structure_comparison import comparison_figure
+
+        return comparison_figure(self._dataset)
 
     def pick(self, **options: Any) -> pd.DataFrame:
         """Return the particle table; options are those of `cryodask.pick`."""

@@ -1,12 +1,20 @@
 """What the likelihoods of images say of structures: posterior, evidence, the table and the figure."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.special import log_softmax, softmax
+
+from cryodask.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE = "#33658a", "#f26419"
 
 
 def posterior_variables(log_likelihood: xr.DataArray, prior: Any) -> xr.Dataset:
@@ -59,31 +67,86 @@ def comparison_table(dataset: xr.Dataset) -> pd.DataFrame:
     return table
 
 
-def draw_comparison(dataset: xr.Dataset, path: str | Path) -> None:
-    """Draw the comparison of the two structures of most evidence: difference of each image, cumulative,
-    posterior."""
+def posterior_of(dataset: xr.Dataset, prior: Any = None) -> xr.Dataset:
+    """Return `posterior_variables` of a result.
+
+    Parameters
+    ----------
+    dataset
+        With log_likelihood.
+    prior
+        A sequence, a mapping of names, or None for the result's own.
+
+    Raises
+    ------
+    InputError
+        A result without likelihoods; a wrong prior.
+    """
+    if "log_likelihood" not in dataset:
+        raise InputError("posterior: the result has no log_likelihood; add likelihood to keep")
+    names = [str(name) for name in dataset.structure.values]
+    if prior is None:
+        prior = dataset["prior"].values
+    elif isinstance(prior, Mapping):
+        unknown = sorted(set(prior) - set(names))
+        if unknown:
+            raise InputError(f"prior: no structure {unknown[0]}, expected {', '.join(names)}")
+        prior = [prior.get(name, 1.0) for name in names]
+    weights = np.asarray(prior, float)
+    if weights.shape != (len(names),) or not (weights > 0).all():
+        raise InputError(f"prior = {prior}: expected {len(names)} numbers > 0")
+    return posterior_variables(dataset.log_likelihood.compute(), weights)
+
+
+def comparison_figure(dataset: xr.Dataset) -> "Figure":
+    """Draw the structures of most evidence: difference of each image, cumulative, posterior.
+
+    The left has one bar an image, for the best two structures; the middle is the sum in order of the images;
+    the right is the posterior given each image, averaged, with that given all images in words.
+
+    Raises
+    ------
+    InputError
+        A result without likelihoods.
+    """
     from matplotlib.figure import Figure
 
+    shares = posterior_of(dataset)
     values = dataset.log_likelihood.transpose("structure", "image").values
     names = [str(name) for name in dataset.structure.values]
-    order = np.argsort(-values.sum(axis=1), kind="stable")[:2]
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    each, running, shares = figure.subplots(1, 3)
-    if len(order) == 2:
+    order = np.argsort(-values.sum(axis=1), kind="stable")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    if len(order) > 1:
         difference = values[order[0]] - values[order[1]]
         title = f"{names[order[0]]} over {names[order[1]]}"
-        each.hist(difference, bins=min(60, max(10, len(difference) // 5)), color="#33658a")
-        each.axvline(0, color="black", linewidth=0.8)
-        each.set(xlabel="log-likelihood difference of an image (nats)", ylabel="images", title=title)
-        running.plot(np.arange(1, len(difference) + 1), np.cumsum(difference), color="#33658a")
-        running.axhline(0, color="black", linewidth=0.8)
-        running.set(xlabel="images", ylabel="cumulative difference (nats)")
+        left.bar(np.arange(len(difference)), np.sort(difference)[::-1], width=0.9, color=BLUE)
+        left.axhline(0, color="black", linewidth=0.8)
+        won = int((difference > 0).sum())
+        left.set(xlabel="images, sorted by it", ylabel="log-likelihood difference (nats)")
+        left.set_title(f"{title}: {won} of {len(difference)} images", fontsize=10)
+        for other in order[1:6]:
+            running = np.cumsum(values[order[0]] - values[other])
+            middle.plot(np.arange(1, len(running) + 1), running, label=f"over {names[other]}")
+        middle.axhline(0, color="black", linewidth=0.8)
+        middle.set(xlabel="images, in order of the file", ylabel="cumulative difference (nats)")
+        middle.set_title(f"{names[order[0]]}: sum {difference.sum():.4g} nats", fontsize=10)
+        middle.legend(fontsize=8, frameon=False)
     else:
-        each.hist(values[0], bins=30, color="#33658a")
-        each.set(xlabel="log-likelihood (nats)", ylabel="images", title=names[0])
-        running.set_axis_off()
-    prior = np.asarray(dataset["prior"].values, float)
-    mean = softmax(values + np.log(prior)[:, None], axis=0).mean(axis=1)
-    shares.barh(names[::-1], mean[::-1], color="#f26419")
-    shares.set(xlim=(0, 1), xlabel="mean posterior of an image")
-    figure.savefig(path, dpi=120)
+        left.hist(values[0], bins=30, color=BLUE)
+        left.set(xlabel="log-likelihood (nats)", ylabel="images", title=names[0])
+        middle.set_axis_off()
+    shown = order[:12]
+    mean = shares["posterior"].mean("image").values[shown]
+    right.barh(np.arange(len(shown)), mean, color=ORANGE)
+    right.set_yticks(np.arange(len(shown)), [names[i] for i in shown])
+    right.invert_yaxis()
+    right.set(xlim=(0, 1), xlabel="posterior of an image, mean")
+    best = shares["posterior_all"].values[order[0]]
+    right.set_title(f"given all images: {names[order[0]]} {best:.3g}", fontsize=10)
+    return figure
+
+
+def draw_comparison(dataset: xr.Dataset, path: str | Path) -> None:
+    """Write `comparison_figure` as PNG."""
+    comparison_figure(dataset).savefig(path, dpi=120, format="png")

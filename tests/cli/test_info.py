@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cryodask.cli.info import info
+from cryodask.cli.main import run
 from cryodask.io.volume import write_volume
 
 
@@ -63,3 +64,11 @@ def test_files_before_a_bad_one_are_described(tomogram):
     result = CliRunner().invoke(info, [str(tomogram[0]), str(tomogram[0].with_name("missing.mrc"))])
     assert "missing.mrc: no such file" in str(result.exception)
     assert "  shape (z, y, x)             10, 12, 14" in result.output
+
+
+def test_devices_are_listed(capsys):
+    assert run(["info", "--devices", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["device"] == "cpu" and found[0]["cores"] >= 1 and found[0]["memory_bytes"] > 0
+    assert run(["info"]) == 2
+    assert "name a file, or give --devices" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mrcfile
@@ -41,6 +42,9 @@ def folder(tmp_path: Path) -> Path:
     optics = optics.assign(rlnSphericalAberration=2.7, rlnAmplitudeContrast=0.1)
     particles = pd.DataFrame({"rlnImageName": [f"{i + 1}@p.mrcs" for i in range(6)], "rlnOpticsGroup": 1})
     write_star(tmp_path / "p.star", {"optics": optics, "particles": particles})
+    beyond = particles.assign(rlnImageName="31@p.mrcs")
+    write_star(tmp_path / "five.star", {"optics": optics, "particles": beyond})
+    mrcfile.write(tmp_path / "flat.mrc", np.zeros((8, 8, 8), np.float32))
     write_config(tmp_path)
     return tmp_path
 
@@ -137,6 +141,20 @@ BAD = [
     ({"structures": [{"path": "rod.txt", "symmetry": "D2"}]}, "with its D2 average, limit 0.8"),
     ({"structures": [{"path": "none.pdb"}]}, "none.pdb: no such file"),
     ({"structures": [{"path": "p.mrcs"}]}, "p.mrcs: map 6x32x32: expected a cube"),
+    ({"image_options__n_stacks": 9}, "n_stacks = 9: found 1"),
+    ({"image_options__select": "rlnClass == 1"}, "condition of STAR columns"),
+    ({"image_options__downsample": 3}, "expected 1 or an even factor"),
+    ({"image_options__downsample_method": "median"}, "expected crop, mean or max"),
+    ({"images": ["p.star", "q.star"]}, "q.star: no such file"),
+    ({"images": "five.star"}, "row 1: 31@p.mrcs: stack has 6 images"),
+    ({"structures": [{"path": "straight.txt", "i_template": 0}]}, "straight.txt holds no ready templates"),
+    ({"structures": [{"path": "straight.txt", "kind": "templates"}]}, "straight.txt: no templates, expected"),
+    ({"structures": [{"path": "flat.mrc"}]}, "flat.mrc: voxel size 0 in the header, set voxel_size"),
+    (
+        {"image_options__optics": {"defocus_u": 9000.0, "voltage": 300000.0, "cs": 2.7}},
+        "expected kV, 60..1000",
+    ),
+    ({"files": ["cryolike"]}, "need its axes; add --compat cryolike"),
     ({"output": "out"}, "output = out: expected a name that ends in .zarr"),
     ({"likelihood__noise": "measured"}, "likelihood.noise = measured: expected white"),
 ]
@@ -179,6 +197,16 @@ def test_bad_pixels_are_named(folder: Path, capsys: Any, value: float | None, me
         mrcfile.write(folder / "p.mrcs", images, voxel_size=PIXEL, overwrite=True)
     assert run(["likelihood", str(folder / "c.yaml"), "--cluster", "threads"]) == 2
     assert message in capsys.readouterr().err
+    assert not list(folder.glob("*.zarr"))
+
+
+def test_a_result_larger_than_the_disk_is_refused(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert run(["likelihood", str(folder / "c.yaml"), "--keep", "full", "--cluster", "threads"]) == 3
+    assert "the results need" in (error := capsys.readouterr().err)
+    assert "GiB are free" in error
     assert not list(folder.glob("*.zarr"))
 
 

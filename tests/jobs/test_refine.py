@@ -49,8 +49,8 @@ def test_poses_defoci_and_places_come_back(planted):
     off = zyz_angles(turns @ zyz_matrices(truth[["phi", "theta", "psi"]].to_numpy()))
     angles = dict(zip(("phi", "theta", "psi"), off.T, strict=True))
     start = planted.table(defocus=truth["defocus"] + 30.0, x=truth["x"] + 2, y=truth["y"] - 1, **angles)
-    table = refine(planted, start, orientations=GRID, defocus=(-60.0, 60.0, 30.0))
-    assert angular_errors(table, truth).max() <= 0.3
+    table = refine(planted, start, orientations=LocalGrid(1.2, 0.2, 1.2, 0.15), defocus=(-60.0, 60.0, 30.0))
+    assert angular_errors(table, truth).max() <= 0.2
     assert np.abs(table["refined_relative_defocus"] - truth["defocus"]).max() <= 15.0
     assert table["refined_pos_x"].tolist() == truth["x"].tolist()
     assert table["refined_pos_y"].tolist() == truth["y"].tolist()
@@ -265,6 +265,29 @@ def test_files_that_do_not_fit_are_named_with_both_shapes(config, planted, tmp_p
         open_refinement(config, tmp_path / "o.csv")
     Path(tmp_path / "mean.mrc").unlink()
     with pytest.raises(InputError, match=r"correlation_average_path = .*mean.mrc: no such file"):
+        open_refinement(config, tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda t: t.drop(columns="phi"), r"particles.csv: missing columns phi"),
+        (lambda t: t.assign(theta=[1.0, np.nan, 2.0]), r"particles.csv row 1: theta: expected a number"),
+        (
+            lambda t: t.assign(correlation_variance=1.7),
+            r"correlation_variance fits neither meaning: .*misses",
+        ),
+        (
+            lambda t: t.assign(even_zernikes="{bad"),
+            r"even_zernikes, .*expected JSON, as Leopard-EM writes it",
+        ),
+        (lambda t: t.assign(mag_matrix="[1, 0, 0]"), r"mag_matrix = \[1, 0, 0\]: expected 4 numbers"),
+        (lambda t: t.iloc[:0], r"particles.csv: no particles"),
+    ],
+)
+def test_wrong_tables_are_named(config, planted, tmp_path, change, text):
+    change(planted.table()).to_csv(config.particle_stack.df_path)
+    with pytest.raises(InputError, match=text):
         open_refinement(config, tmp_path / "o.csv")
 
 

@@ -13,9 +13,9 @@ from cryodask.arrays.npy import load_npy, load_npz
 from cryodask.errors import InputError
 from cryodask.geometry.polar import PolarGrid
 from cryodask.io.image_stacks import ImagePlaces
-from cryodask.io.particle_stack import ParticleStack, open_particles
+from cryodask.io.particle_lists import open_particle_list, select_rows
+from cryodask.io.particle_stack import ParticleStack
 from cryodask.jobs.likelihood.parameters import ImageOptions, LikelihoodParameters
-from cryodask.jobs.messages import Source
 from cryodask.kernels.likelihood_form import LikelihoodForm
 from cryodask.kernels.polar_likelihood import BLOCK, ImageBlock, image_block
 from cryodask.kernels.polar_transform import polar_from_images
@@ -47,7 +47,12 @@ def load_images(parameters: LikelihoodParameters) -> tuple[ParticleStack, list[s
     """
     options, source = parameters.image_options, parameters.source
     with source.placed("images"):
-        stack = open_particles(parameters.images, root=options.root, pixel_size=options.pixel_size)
+        stack = open_particle_list(
+            parameters.image_paths,
+            root=options.root,
+            pixel_size=options.pixel_size,
+            n_stacks=None if options.n_stacks == "all" else options.n_stacks,
+        )
     return settle_images(stack, parameters)
 
 
@@ -56,31 +61,19 @@ def settle_images(stack: ParticleStack, parameters: LikelihoodParameters) -> tup
     options, source = parameters.image_options, parameters.source
     notices: list[str] = []
     if options.select != "all":
-        stack = stack.take(_rows(options.select, len(stack), source))
+        with source.placed("image_options"):
+            stack = stack.take(select_rows(stack, options.select))
     if stack.pixel_size is None:
         raise source.error(f"{Path(stack.source).name}: no pixel size, give image_options.pixel_size")
     if options.optics != "none":
         if not parameters.ignore_aberrations:
             _check_aberrations(stack)
         _settle_optics(stack, options, notices)
-    size = stack.box / options.downsample
-    if size % 2 and options.downsample > 1:
+    if options.downsample > 1 and stack.box % (2 * options.downsample):
         raise source.wrong(
             "image_options.downsample", options.downsample, f"expected a divisor of half of {stack.box}"
         )
     return stack, notices
-
-
-def _rows(text: str, count: int, source: Source) -> np.ndarray:
-    rows: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise source.wrong("image_options.select", text, 'expected all, or rows such as "0-999,1500"')
-        rows += range(int(first), int(last or first) + 1)
-    if max(rows) >= count:
-        raise source.wrong("image_options.select", text, f"the stack has {count} images")
-    return np.array(rows)
 
 
 def _check_aberrations(stack: ParticleStack) -> None:
@@ -138,8 +131,10 @@ class ImagePreparation:
         Where `write` put places (or images) and optics.
     grid, pixel_size
         After downsampling; angstrom.
-    downsample, sign, is_transposed, is_centred
-        Fourier crop; -1 for dark particles; axes of CryoLike; moved by the origins of the STAR file.
+    downsample, method
+        Factor; crop of the spectrum, mean or max of pixels.
+    sign, is_transposed, is_centred
+        -1 for dark particles; axes of CryoLike; moved by the origins of the STAR file.
     has_ctf, is_absolute, has_envelope
         CTF at all; unsigned astigmatism; B factor.
     form, dtype
@@ -150,6 +145,7 @@ class ImagePreparation:
     grid: PolarGrid
     pixel_size: float
     downsample: int
+    method: str
     sign: float
     is_transposed: bool
     is_centred: bool
@@ -204,7 +200,7 @@ class ImagePreparation:
         else:
             images = load_npy(Path(self.folder) / "images.npy", "r")[start:stop].astype(np.float64)
         self._check(images, start)
-        images = self.sign * _cropped(images, self.downsample)
+        images = downsampled(self.sign * images, self.downsample, self.method)
         return images.transpose(0, 2, 1) if self.is_transposed else images
 
     def _check(self, images: np.ndarray, start: int) -> None:
@@ -286,10 +282,23 @@ class ImagePreparation:
         return image_block(self.polar(start, stop), contrast, box, self.grid.weights, self.form, basis)
 
 
-def _cropped(images: np.ndarray, factor: int) -> np.ndarray:
-    """Return images downsampled by cropping their spectrum; voxel n//2 stays the middle."""
+def downsampled(images: np.ndarray, factor: int, method: str) -> np.ndarray:
+    """Return images (m, N, N) of N / factor pixels.
+
+    Parameters
+    ----------
+    images, factor
+        An even factor that divides N/2, or 1.
+    method
+        ``crop``: the spectrum is cropped and pixel n//2 stays the middle; ``mean``, ``max``: of the pixels
+        of each square, as CryoLike pools them, which moves the middle by (factor - 1) / 2 pixels.
+    """
     if factor == 1:
         return images
+    if method != "crop":
+        m = images.shape[-1] // factor
+        squares = images.reshape(len(images), m, factor, m, factor)
+        return squares.mean(axis=(2, 4)) if method == "mean" else squares.max(axis=(2, 4))
     n = images.shape[-1]
     m = n // factor
     spectrum = scipy.fft.fftshift(scipy.fft.fft2(scipy.fft.ifftshift(images, axes=(1, 2))), axes=(1, 2))

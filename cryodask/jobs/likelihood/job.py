@@ -15,16 +15,13 @@ import xarray as xr
 import cryodask
 from cryodask.errors import InputError
 from cryodask.io.files import require_folder
-from cryodask.io.particle_stack import ParticleStack, particles_from_array
 from cryodask.jobs.disk import check_disk, nearest_folder, scratch_folder
 from cryodask.jobs.execution import execute, iso_time
 from cryodask.jobs.input_files import describe_files, file_identity
-from cryodask.jobs.likelihood.files import write_files
-from cryodask.jobs.likelihood.images import load_images, settle_images
+from cryodask.jobs.likelihood.inputs import inputs_of_python, load_inputs
 from cryodask.jobs.likelihood.parameters import LikelihoodParameters, Listed
 from cryodask.jobs.likelihood.planning import (
     LikelihoodInputs,
-    check_images,
     is_cartesian,
     make_plan,
     make_problem,
@@ -35,8 +32,9 @@ from cryodask.jobs.likelihood.planning import (
     working_set,
 )
 from cryodask.jobs.likelihood.problem import LikelihoodProblem
-from cryodask.jobs.likelihood.structures import load_structures
 from cryodask.results.accessor import PLAN
+from cryodask.results.cryolike_files import check_cryolike
+from cryodask.results.likelihood_files import write_files
 from cryodask.results.structure_comparison import posterior_variables
 from cryodask.search.driver import Progress
 from cryodask.search.lazy import lazy_variables
@@ -92,24 +90,12 @@ def likelihood(
     """
     from cryodask.cluster import parse_memory
 
-    stack = None
     if isinstance(images, LikelihoodParameters):
-        parameters = images
+        inputs = load_inputs(images)
     else:
-        content = _nested(settings)
-        content["structures"] = structures
-        block = content.setdefault("image_options", {})
-        if isinstance(images, str | Path):
-            content["images"] = str(images)
-            block |= {} if pixel_size is None else {"pixel_size": pixel_size}
-            block |= {} if optics is None else {"optics": optics}
-        else:
-            content["images"] = "array"
-            columns = None if isinstance(optics, str) else optics
-            block["optics"] = "none" if isinstance(optics, str) else "file"
-            stack = particles_from_array(images, pixel_size=pixel_size, optics=columns)
-        parameters = LikelihoodParameters.from_mapping(content, compat=compat)
-    inputs = load_inputs(parameters, stack)
+        inputs = inputs_of_python(
+            images, structures, pixel_size=pixel_size, optics=optics, compat=compat, settings=settings
+        )
     problem = make_problem(inputs, scratch_folder())
     plan = make_plan(problem, float(parse_memory(memory)))
     problem.preparation.write(inputs.stack)
@@ -123,39 +109,6 @@ def likelihood(
     dataset.attrs = attributes(inputs, problem, plan)
     dataset.encoding[PLAN] = LazyLikelihood(inputs, float(parse_memory(memory)))
     return dataset
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Put keys of blocks into their blocks."""
-    content: dict[str, Any] = {}
-    fields = LikelihoodParameters.model_fields
-    blocks = {
-        name: set(getattr(field.annotation, "model_fields", {}))
-        for name, field in fields.items()
-        if name in ("grid", "atoms", "likelihood", "image_options")
-    }
-    for key, value in settings.items():
-        home = next((name for name, keys in blocks.items() if key in keys and key not in fields), None)
-        if home is None:
-            content[key] = dict(value) if isinstance(value, Mapping) else value
-        else:
-            content.setdefault(home, {})[key] = value
-    return content
-
-
-def load_inputs(parameters: LikelihoodParameters, stack: ParticleStack | None = None) -> LikelihoodInputs:
-    """Check and open everything that a configuration names.
-
-    Raises
-    ------
-    InputError
-        A wrong file or value.
-    """
-    found, notices = load_images(parameters) if stack is None else settle_images(stack, parameters)
-    structures, more = load_structures(parameters)
-    inputs = LikelihoodInputs(parameters, found, tuple(structures), (*notices, *more))
-    check_images(inputs)
-    return inputs
 
 
 def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[str, Any]:
@@ -176,6 +129,7 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
             problem.rotation_angles,
             {"units": "degrees"},
         ),
+        "i_template": ("structure", template_numbers(inputs)),
         "prior": ("structure", np.array([each.prior for each in inputs.structures])),
     }
     for key in ("defocus_u", "defocus_v", "defocus_angle"):
@@ -183,6 +137,12 @@ def coordinates(inputs: LikelihoodInputs, problem: LikelihoodProblem) -> dict[st
     for key, values in views.items():
         found[key] = (("structure", "template"), values)
     return found
+
+
+def template_numbers(inputs: LikelihoodInputs) -> np.ndarray:
+    """Return the place of each structure in CryoLike's template list, else among the structures."""
+    models = [each.model for each in inputs.structures]
+    return np.array([getattr(model, "place", i) for i, model in enumerate(models)])
 
 
 def attributes(inputs: LikelihoodInputs, problem: LikelihoodProblem, plan: TilePlan) -> dict[str, Any]:
@@ -206,7 +166,7 @@ def attributes(inputs: LikelihoodInputs, problem: LikelihoodProblem, plan: TileP
 
 def input_files(inputs: LikelihoodInputs) -> dict[str, str]:
     """Return the files that decide the result."""
-    found = {} if inputs.stack.source == "array" else {"images": inputs.stack.source}
+    found = {} if inputs.stack.source == "array" else {Path(p).name: p for p in inputs.parameters.image_paths}
     if inputs.stack.places is not None:
         found |= {Path(name).name: name for name in inputs.stack.places.files}
     listed = inputs.parameters.grid.viewing_distance
@@ -339,12 +299,20 @@ def open_run(
         What does not fit memory or disk.
     """
     store = RunStore(str(final.with_name(f"{final.name.removesuffix('.zarr')}.partial.zarr")))
-    names = {"star": "best.star", "csv": "comparison.csv", "png": "comparison.png", "matrix": "matrix.txt"}
+    names = {
+        "star": "best.star",
+        "csv": "comparison.csv",
+        "png": "comparison.png",
+        "matrix": "matrix.txt",
+        "cryolike": "cryolike",
+    }
     files: dict[str, Path] = {
         kind: final.with_name(f"{final.name.removesuffix('.zarr')}_{name}")
         for kind, name in names.items()
         if kind in inputs.parameters.files
     }
+    if "cryolike" in files:
+        check_cryolike(inputs.parameters.likelihood.axes)
     if "bioem" in inputs.parameters.files:
         files |= _bioem_paths(inputs, final)
     if not (resume or overwrite):

@@ -15,7 +15,7 @@ from cryodask.jobs.messages import FieldError, Source, input_error
 from cryodask.jobs.yaml_file import read_mapping
 
 Level = Literal["best", "likelihood", "summary", "template", "rotation", "displacement", "full", "top"]
-Files = Literal["zarr", "star", "csv", "png", "matrix", "bioem"]
+Files = Literal["zarr", "star", "csv", "png", "matrix", "cryolike", "bioem"]
 
 COMPATIBLE: dict[str, dict[str, Any]] = {
     "cryolike": {
@@ -28,6 +28,7 @@ COMPATIBLE: dict[str, dict[str, Any]] = {
             "zero_weight": "equal",
             "ctf_bfactor": "ignored",
         },
+        "image_options": {"downsample_method": "mean"},
         "atoms": {"weight": "shape", "template_offset": "gaussian"},
     },
     "bioem": {
@@ -58,7 +59,9 @@ class ImageOptions(Block):
     box: Annotated[int, Field(ge=8)] | None = None
     select: str = "all"
     contrast: Literal["white", "dark"] = "white"
+    n_stacks: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
     downsample: Annotated[int, Field(ge=1)] = 1
+    downsample_method: Literal["crop", "mean", "max"] = "crop"
     optics: Literal["file", "none"] | dict[str, float] = "file"
 
     @field_validator("downsample")
@@ -74,8 +77,9 @@ class StructureSettings(Block):
 
     name: str | None = None
     path: str
-    kind: Literal["map", "atoms", "text"] | None = None
+    kind: Literal["map", "atoms", "text", "templates"] | None = None
     models: Literal["first", "all"] | str = "first"
+    i_template: Literal["all"] | int | tuple[int, ...] = "all"
     select: str | None = None
     voxel_size: Annotated[float, Field(gt=0)] | None = None
     symmetry: str = "C1"
@@ -210,7 +214,7 @@ class LikelihoodParameters(Block):
     Make one with `read_likelihood` or `from_mapping`, whose errors are one line.
     """
 
-    images: str
+    images: str | tuple[str, ...]
     image_options: ImageOptions = ImageOptions()
     structures: Annotated[tuple[StructureSettings, ...], Field(min_length=1)]
     grid: Grid = Grid()
@@ -241,6 +245,11 @@ class LikelihoodParameters(Block):
             if word not in get_args(Level):
                 raise ValueError(f"expected {', '.join(get_args(Level))}")
         return words
+
+    @property
+    def image_paths(self) -> tuple[str, ...]:
+        """The stacks, one or more."""
+        return (self.images,) if isinstance(self.images, str) else self.images
 
     @property
     def source(self) -> Source:
@@ -291,7 +300,7 @@ def read_likelihood(
     folder = path.absolute().parent
     found = parameters.model_copy(
         update={
-            "images": str(folder / parameters.images),
+            "images": tuple(str(folder / path) for path in parameters.image_paths),
             "structures": tuple(
                 each.model_copy(update={"path": str(folder / each.path)}) for each in parameters.structures
             ),

@@ -20,8 +20,9 @@ from cryodask.jobs.likelihood.levels import FINE, fine_bytes
 from cryodask.jobs.likelihood.parameters import BioemEuler, Gaussian, LikelihoodParameters, Listed
 from cryodask.jobs.likelihood.problem import LikelihoodProblem
 from cryodask.jobs.likelihood.projections import ProjectionMaker
-from cryodask.jobs.likelihood.structures import Structure, check_fits
-from cryodask.jobs.likelihood.templates import TemplateMaker, check_symmetry, make_views
+from cryodask.jobs.likelihood.ready_templates import ReadyTemplates
+from cryodask.jobs.likelihood.structures import Structure
+from cryodask.jobs.likelihood.templates import TemplateMaker, structure_views
 from cryodask.kernels.cartesian_likelihood import rows_of
 from cryodask.kernels.likelihood_form import NOISE_PRIORS, LikelihoodForm
 from cryodask.kernels.polar_likelihood import BLOCK
@@ -63,13 +64,14 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
     maker = TemplateMaker(grid, box_length, parameters.atoms, options.axes, dtype)
     views = []
     for structure in inputs.structures:
-        check_fits(structure, box_length)
-        check_symmetry(maker, structure)
+        if is_cartesian(parameters) and isinstance(structure.model, ReadyTemplates):
+            raise parameters.source.error(
+                f"{structure.name}: ready templates do not go with rotations_from_file or ctf_integration; "
+                "give the structure they were made of"
+            )
         with parameters.source.placed("grid"):
             has_prior = options.orientation_prior == "file"
-            views.append(
-                make_views(parameters.grid, grid.resolution_factor, structure.symmetry, has_prior=has_prior)
-            )
+            views.append(structure_views(maker, structure, parameters.grid, pixel_size, has_prior=has_prior))
     displacements, log_prior = _displacements(inputs, grid.box, pixel_size)
     samples = {"disc": grid.disc_samples, "pixels": float(grid.box**2)}.get(
         str(options.effective_samples), options.effective_samples
@@ -80,6 +82,7 @@ def make_problem(inputs: LikelihoodInputs, folder: Path) -> LikelihoodProblem:
         grid=grid,
         pixel_size=pixel_size,
         downsample=parameters.image_options.downsample,
+        method=parameters.image_options.downsample_method,
         sign=-1.0 if parameters.image_options.contrast == "dark" else 1.0,
         is_transposed=options.axes != "relion",
         is_centred=options.displacement_centre == "star",
@@ -187,9 +190,22 @@ def _cartesian(
 
 def _polar_grid(inputs: LikelihoodInputs) -> tuple[PolarGrid, float]:
     parameters, stack = inputs.parameters, inputs.stack
-    factor = parameters.image_options.downsample
+    smaller = parameters.image_options.downsample
     assert stack.pixel_size is not None
-    box, pixel_size = stack.box // factor, stack.pixel_size * factor
+    box, pixel_size = stack.box // smaller, stack.pixel_size * smaller
+    return grid_of(parameters, box, pixel_size, inputs.structures), pixel_size
+
+
+def grid_of(
+    parameters: LikelihoodParameters, box: int, pixel_size: float, structures: Sequence[Structure]
+) -> PolarGrid:
+    """Return the polar grid of images; what the configuration leaves open is that of ready templates.
+
+    Raises
+    ------
+    InputError
+        A resolution beyond Nyquist.
+    """
     chosen = parameters.grid.resolution_factor
     if parameters.grid.resolution is not None:
         chosen = 2 * pixel_size / parameters.grid.resolution
@@ -199,7 +215,10 @@ def _polar_grid(inputs: LikelihoodInputs) -> tuple[PolarGrid, float]:
                 parameters.grid.resolution,
                 f"expected at least {2 * pixel_size:g} A, two pixels",
             )
-    return PolarGrid(box, chosen or 1.0, parameters.grid.n_inplanes or 2 * box), pixel_size
+    ready = [each.model.grid for each in structures if isinstance(each.model, ReadyTemplates)]
+    own = ready[0] if ready else PolarGrid(box, 1.0, 2 * box)
+    factor = chosen or own.resolution_factor
+    return PolarGrid(box, factor, parameters.grid.n_inplanes or own.rotations)
 
 
 def _displacements(inputs: LikelihoodInputs, box: int, pixel_size: float) -> tuple[np.ndarray, np.ndarray]:

@@ -163,9 +163,7 @@ def problem_pose(
         rotation = rotation + views.psi[view]
     arguments = views.azimuth[view], views.polar[view], rotation, moved
     if problem.maker.axes != "relion":
-        is_map = problem.maker.axes == "cryolike" and not hasattr(
-            problem.structures[structure].model, "positions"
-        )
+        is_map = problem.maker.axes == "cryolike" and problem.structures[structure].model.is_map
         pose = relion_pose_of_cryolike(*arguments, is_map=is_map).T
     else:
         pose = relion_pose(*arguments).T

@@ -50,9 +50,11 @@ class ProjectionMaker:
         InputError
             A structure without contrast within the resolution.
         """
+        model = structure.model
+        assert isinstance(model, AtomModel | MapModel)
         if self.maker.atoms.projection == "pixels":
-            return self._in_pixels(structure.model, axes)
-        result = self._slices(structure.model, axes)
+            return self._in_pixels(model, axes)
+        result = self._slices(model, axes)
         weight = counts(self.edge, self.box) * self.inside
         norm = np.sqrt((np.abs(result.astype(complex)) ** 2 * weight).sum(axis=(1, 2)))
         if not (norm > 0).all():

@@ -1,16 +1,18 @@
 """Structures to compare: maps, atoms of PDB and mmCIF files, BioEM's text models."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cryodask.errors import InputError
 from cryodask.io.atoms import AtomList, is_atoms, read_models, read_text_model
+from cryodask.io.files import require_exists
 from cryodask.io.volume import read_header, read_volume
 from cryodask.jobs.likelihood.parameters import Atoms, LikelihoodParameters, StructureSettings
+from cryodask.jobs.likelihood.ready_templates import ReadyTemplates, is_ready, read_ready
 
 # radius (angstrom) and electrons of residues as spheres: CryoLike and BioEM
 RESIDUES = {
@@ -35,6 +37,8 @@ class AtomModel:
     element: tuple[str, ...] = ()
     b_factor: np.ndarray | None = None
 
+    is_map: ClassVar[bool] = False
+
     @property
     def reach(self) -> float:
         """Largest distance of an atom from the centre of rotation, angstrom."""
@@ -47,6 +51,15 @@ class MapModel:
 
     volume: np.ndarray
     voxel_size: float
+    is_map: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class FunctionModel:
+    """A structure given by its transform at frequencies (..., 3) x y z in 1/angstrom."""
+
+    transform: Callable[[np.ndarray], np.ndarray]
+    is_map: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Structure:
     """A named structure, its symmetry and prior weight, and the file it is made of."""
 
     name: str
-    model: AtomModel | MapModel
+    model: AtomModel | MapModel | FunctionModel | ReadyTemplates
     symmetry: str
     prior: float
     path: str
@@ -87,8 +100,13 @@ def load_structures(parameters: LikelihoodParameters) -> tuple[list[Structure], 
 
 def _models(
     settings: StructureSettings, atoms: Atoms, notices: list[str]
-) -> Iterator[tuple[str, AtomModel | MapModel]]:
-    path = Path(settings.path)
+) -> Iterator[tuple[str, AtomModel | MapModel | ReadyTemplates]]:
+    path = require_exists(settings.path)
+    if settings.kind == "templates" or is_ready(path):
+        yield from _ready(path, settings)
+        return
+    if settings.i_template != "all":
+        raise InputError(f"i_template = {settings.i_template}: {path.name} holds no ready templates")
     name = settings.name or path.name.removesuffix(".gz").rsplit(".", 1)[0]
     kind = settings.kind or _kind(path)
     if kind == "map":
@@ -113,6 +131,14 @@ def _models(
                     model.positions - centre, model.radius, model.weight, model.element, model.b_factor
                 ),
             )
+
+
+def _ready(path: Path, settings: StructureSettings) -> Iterator[tuple[str, ReadyTemplates]]:
+    chosen = settings.i_template
+    numbers = None if chosen == "all" else (chosen,) if isinstance(chosen, int) else tuple(chosen)
+    found = list(read_ready(path, numbers, is_map=settings.kind == "map"))
+    for name, model in found:
+        yield (settings.name if settings.name and len(found) == 1 else name), model
 
 
 def _kind(path: Path) -> str:

@@ -13,7 +13,8 @@ from cryodask.geometry.symmetry import axial_order, symmetry_group
 from cryodask.geometry.views import Views, healpix_views, oriented_views, ring_views
 from cryodask.io.orientation_lists import bioem_euler_grid, goldstein_axes, read_orientations
 from cryodask.jobs.likelihood.parameters import Atoms, BioemEuler, Grid, Healpix, Listed, Step
-from cryodask.jobs.likelihood.structures import AtomModel, MapModel, Structure
+from cryodask.jobs.likelihood.ready_templates import ReadyTemplates
+from cryodask.jobs.likelihood.structures import AtomModel, FunctionModel, MapModel, Structure, check_fits
 from cryodask.kernels.polar_transform import slices_of_atoms, slices_of_map
 
 LEAST_SYMMETRY = 0.8
@@ -44,8 +45,14 @@ class TemplateMaker:
     axes: str
     dtype: str
 
-    def slices(self, model: AtomModel | MapModel, axes: np.ndarray) -> np.ndarray:
-        """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come."""
+    def slices(
+        self, model: AtomModel | MapModel | FunctionModel, axes: np.ndarray, turns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return slices (s, n, W/2) with the given unit vectors (s, 2, 3), as they come.
+
+        `turns` (s,) degrees: how far the vectors were turned in the plane; the constant image that is taken
+        out turns with a template.
+        """
         half = self.grid.rotations // 2
         kx, ky = self.grid.kx[:, :half], self.grid.ky[:, :half]
         dtype = np.dtype(self.dtype)
@@ -54,15 +61,31 @@ class TemplateMaker:
             volume = model.volume.T if self.axes == "cryolike" else model.volume
             result = slices_of_map(volume, model.voxel_size * scale, axes, kx, ky, dtype)
             origin = np.pi / len(volume) * model.volume.sum()
+        elif isinstance(model, FunctionModel):
+            points = axes[:, 0, None, None, :] * kx[..., None] + axes[:, 1, None, None, :] * ky[..., None]
+            result = np.asarray(model.transform(points * scale)).astype(dtype)
+            if result.shape != points.shape[:-1]:
+                raise InputError(
+                    f"a structure's function gave shape {result.shape} at {points.shape[:-1]} frequencies"
+                )
+            origin = np.asarray(model.transform(np.zeros((1, 3)))).real.sum()
         else:
             factors = self.factors(model, self.grid.radii)
             result = slices_of_atoms(model.positions * scale, factors, axes, kx, ky, dtype)
             origin = self.factors(model, np.zeros(1)).sum()
         if self.removes_offset(model):
-            result = result - (origin * np.sinc(2 * kx) * np.sinc(2 * ky)).astype(dtype)
+            result = result - (origin * self._box(turns)).astype(dtype)
         return result
 
-    def removes_offset(self, model: AtomModel | MapModel) -> bool:
+    def _box(self, turns: np.ndarray | None) -> np.ndarray:
+        """Return sinc(2 kx) sinc(2 ky) on half of the angles (n, W/2), or turned (s, n, W/2)."""
+        angles = self.grid.angles[: self.grid.rotations // 2]
+        if turns is not None:
+            angles = angles + np.radians(turns)[:, None, None]
+        radii = self.grid.radii[:, None]
+        return np.sinc(2 * radii * np.cos(angles)) * np.sinc(2 * radii * np.sin(angles))
+
+    def removes_offset(self, model: AtomModel | MapModel | FunctionModel) -> bool:
         """Whether the constant image is taken out of templates of a model."""
         if self.atoms.template_offset == "gaussian" and isinstance(model, AtomModel):
             return self.atoms.model.endswith("gaussian") and not model.element
@@ -76,6 +99,8 @@ class TemplateMaker:
         InputError
             A structure without contrast within the resolution.
         """
+        if isinstance(structure.model, ReadyTemplates):
+            return structure.model.read(np.dtype(self.dtype))
         weights = 2 * self.grid.weights[:, None]
         parts = []
         for first in range(0, len(views), batch):
@@ -107,6 +132,24 @@ class TemplateMaker:
         digest = hashlib.sha256("".join(parts).encode())
         digest.update(views.axes.tobytes())
         return digest.hexdigest()[:16]
+
+
+def structure_views(
+    maker: TemplateMaker, structure: Structure, grid: Grid, pixel_size: float, *, has_prior: bool = False
+) -> Views:
+    """Return the views of a structure: those that a configuration asks for, or of its ready templates.
+
+    Raises
+    ------
+    InputError
+        Atoms outside the box; a structure without its symmetry; ready templates of other grids.
+    """
+    if isinstance(structure.model, ReadyTemplates):
+        structure.model.check_fits(maker.grid, pixel_size, maker.axes)
+        return structure.model.views
+    check_fits(structure, maker.box_length)
+    check_symmetry(maker, structure)
+    return make_views(grid, maker.grid.resolution_factor, structure.symmetry, has_prior=has_prior)
 
 
 def make_views(grid: Grid, factor: float, symmetry: str, *, has_prior: bool = False) -> Views:
@@ -144,12 +187,12 @@ def check_symmetry(maker: TemplateMaker, structure: Structure) -> None:
     """
     if axial_order(structure.symmetry) == 1 and structure.symmetry.upper().startswith("C"):
         return
+    assert not isinstance(structure.model, ReadyTemplates)
+    model = structure.model
     views = ring_views(1.0)
     axes = views.axes[:: max(1, len(views) // TESTED_VIEWS)]
-    own = maker.slices(structure.model, axes)
-    mates = [
-        maker.slices(structure.model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)
-    ]
+    own = maker.slices(model, axes)
+    mates = [maker.slices(model, axes @ g.as_matrix().T) for g in symmetry_group(structure.symmetry)]
     mean = np.mean(mates, axis=0)
     weights = maker.grid.weights[:, None]
 

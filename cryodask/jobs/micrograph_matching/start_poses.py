@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from pydantic import ValidationError
 
 from cryodask.arrays.npy import load_npz
@@ -268,13 +269,13 @@ def _setting_rows(table: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 def _settings(source: str, row: tuple[Any, ...]) -> str:
     """Return aberrations and magnification of one row as JSON."""
-    even, odd, matrix = (parse_setting(cell) for cell in row)
     zernikes: dict[str, float] = {}
     try:
+        even, odd, matrix = (parse_setting(cell) for cell in row)
         for model, found in ((EvenZernikes, even), (OddZernikes, odd)):
             zernikes |= model.model_validate(found or {}).model_dump()
         magnification = None if matrix is None else [float(v) for v in np.ravel(matrix)]
-    except (ValidationError, TypeError, ValueError):
+    except (ValidationError, yaml.YAMLError, TypeError, ValueError):
         names = ", ".join(_SETTINGS)
         raise InputError(f"{source}: {names} = {row}: expected JSON, as Leopard-EM writes it") from None
     if magnification is not None and len(magnification) != 4:

@@ -1,5 +1,6 @@
 """Files beside the Zarr result: RELION STAR, table, figure, matrix."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import xarray as xr
 
 from cryodask.errors import InputError
 from cryodask.io.files import written_whole
+from cryodask.io.particle_lists import open_particle_list, select_rows
 from cryodask.io.particle_stack import ParticleStack
 from cryodask.io.particle_writing import origin_columns, write_particles
 from cryodask.results.bioem import bioem_files
+from cryodask.results.cryolike_files import write_cryolike_tree
 from cryodask.results.structure_comparison import comparison_table, draw_comparison
 
 
@@ -20,6 +23,7 @@ def write_files(dataset: xr.Dataset, stack: ParticleStack, files: Mapping[str, P
         "star": lambda path: write_best_star(path, dataset, stack),
         "csv": lambda path: comparison_table(dataset).to_csv(path, index=False, float_format="%.9g"),
         "png": lambda path: draw_comparison(dataset, path),
+        "cryolike": lambda path: write_cryolike_tree(dataset, path),
         "matrix": lambda path: np.savetxt(
             path, dataset.log_likelihood.transpose("image", "structure").values, fmt="%.9g"
         ),
@@ -31,6 +35,28 @@ def write_files(dataset: xr.Dataset, stack: ParticleStack, files: Mapping[str, P
                 temporary.write_text(texts[kind.removeprefix("bioem ")])
             else:
                 writers[kind](temporary)
+
+
+def stack_of(dataset: xr.Dataset) -> ParticleStack:
+    """Open the images that a stored result was made of.
+
+    Raises
+    ------
+    InputError
+        A result of an array; images that are gone or changed in number.
+    """
+    parameters = json.loads(dataset.attrs.get("parameters", "{}"))
+    paths = parameters.get("images")
+    if not paths or paths == "array":
+        raise InputError("the images were an array: give them to cryodask.io.particle_writing themselves")
+    options = parameters["image_options"]
+    count = None if options["n_stacks"] == "all" else options["n_stacks"]
+    paths = [paths] if isinstance(paths, str) else paths
+    stack = open_particle_list(paths, root=options["root"], pixel_size=options["pixel_size"], n_stacks=count)
+    stack = stack.take(select_rows(stack, options["select"])) if options["select"] != "all" else stack
+    if len(stack) != dataset.sizes["image"]:
+        raise InputError(f"{paths[0]}: {len(stack)} images, the result has {dataset.sizes['image']}")
+    return stack
 
 
 def write_best_star(path: str | Path, dataset: xr.Dataset, stack: ParticleStack) -> None:
