@@ -146,7 +146,7 @@ BAD = [
     ({"image_options__downsample": 3}, "expected 1 or an even factor"),
     ({"image_options__downsample_method": "median"}, "expected crop, mean or max"),
     ({"images": ["p.star", "q.star"]}, "q.star: no such file"),
-    ({"images": "five.star"}, "row 1: 31@p.mrcs: stack has 6 images"),
+    ({"images": "five.star"}, "row 1: 31@p.mrcs: image 31, stack has 6 images"),
     ({"structures": [{"path": "straight.txt", "i_template": 0}]}, "straight.txt holds no ready templates"),
     ({"structures": [{"path": "straight.txt", "kind": "templates"}]}, "straight.txt: no templates, expected"),
     ({"structures": [{"path": "flat.mrc"}]}, "flat.mrc: voxel size 0 in the header, set voxel_size"),
