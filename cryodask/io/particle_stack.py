@@ -115,8 +115,8 @@ def open_particles(
     Raises
     ------
     InputError
-        A file that is missing or damaged; "row 12: 000031@a.mrcs: image 31, stack has 30 images"; images that are not
-        square, or of unequal sizes; pixel sizes that differ by more than 0.5 %.
+        A file that is missing or damaged; "row 12: 000031@a.mrcs: image 31, stack has 30 images"; images that
+        are not square, or of unequal sizes; pixel sizes that differ by more than 0.5 %.
     """
     path = require_exists(path)
     blocks: dict[str, pd.DataFrame] = {}
