@@ -34,7 +34,6 @@ WORKS = {
     "N": {"images": 600, "junk": 1.0},
 }
 CLASSES = {"A": 20, "B": 12, "C": 12, "N": 12}
-SLACK = {"A": "0.1"}  # a continuum of views is crowded evenly; the default elsewhere
 OPTIONS = ["--radius", "28", "--target_radius", "28", "--target_nx", "64", "--skip_prealignment"]
 START = "import sys; from cryodask.cli.main import main; main(sys.argv[1:])"
 
@@ -63,8 +62,6 @@ def run_cryodask(star: Path, work: ClassWork, kind: str, volume: np.ndarray, mor
     output = star.parent / f"{star.stem}_classes"
     command = [sys.executable, "-c", START, "classify", star.name, output.name, *OPTIONS]
     command += [
-        "--capacity-slack",
-        SLACK.get(kind, "0.3"),
         "--classes",
         str(CLASSES[kind]),
         "--cluster",
