@@ -31,6 +31,7 @@ from cryodask.jobs.tomogram_matching.menu import (
     choose_offers,
     coarse_choices,
     describe,
+    joint_seconds,
     make_offer,
     pilot_rows,
     scaled_candidates,
@@ -114,6 +115,8 @@ class ChosenStage:
         Factor on the cropped tomogram and the coarse templates, over 1/angstrom; None for none.
     templates
         What is each template's own.
+    whole
+        The work of both stages in units of the first's, as priced.
     text
         For the user.
     """
@@ -122,6 +125,7 @@ class ChosenStage:
     grid: SearchGrid
     lowpass: "ExtraLowpass | None"
     templates: tuple[TemplateStage, ...]
+    whole: float
     text: str
 
     def described(self) -> dict[str, Any]:
@@ -132,6 +136,7 @@ class ChosenStage:
             "factor": str(self.choice.factor),
             "miss": max(each.miss for each in self.templates),
             "templates": [{name: getattr(each, name) for name in STORED} for each in self.templates],
+            "whole": self.whole,
             "text": self.text,
         }
 
@@ -143,7 +148,8 @@ def restored(inputs: MatchInputs, problem: MatchProblem, stored: Mapping[str, An
         _restored_template(each, own) for each, own in zip(inputs.every, stored["templates"], strict=True)
     )
     grid = grid_of(inputs, choice.factor)
-    return ChosenStage(choice, grid, _lowpass(choice, inputs, problem.box), templates, stored["text"])
+    lowpass = _lowpass(choice, inputs, problem.box)
+    return ChosenStage(choice, grid, lowpass, templates, stored["whole"], stored["text"])
 
 
 def _restored_template(inputs: MatchInputs, stored: Mapping[str, Any]) -> TemplateStage:
@@ -234,11 +240,13 @@ def choose_first_stage(
     text = describe(chosen, works, rates)
     if chosen is None:
         return None, text
+    alone = [replace(offer, candidates=0.0) for offer in chosen]
     described = {
         "step": chosen[0].choice.step,
         "lowpass": chosen[0].choice.lowpass,
         "factor": str(chosen[0].choice.factor),
         "templates": [each.described(offer) for each, offer in zip(planners, chosen, strict=True)],
+        "whole": joint_seconds(chosen, works, rates) / joint_seconds(alone, works, rates),
         "text": text,
     }
     return restored(inputs, problem, described), text

@@ -132,12 +132,12 @@ class FirstStage:
         return 8.0 * lengths + maps * math.prod(self.problem.grid.coarse_shape)
 
     def measured_seconds(self, inputs: MatchInputs) -> float:
-        """CPU seconds of all rotations on all tiles, measured by a short calibration."""
+        """CPU seconds of all rotations on all tiles, measured by a short calibration, and of the climbs."""
         seconds = 0.0
         for tables, part in zip(self._tables(inputs), self.problem.search.parts, strict=True):
             each = calibrate(part, tables, self.plan.tiles[0])
             seconds += each * part.hypotheses * len(self.plan.tiles)
-        return seconds * self.share(inputs)
+        return seconds * self.share(inputs) * (1.0 if self.chosen is None else self.chosen.whole)
 
     def share(self, inputs: MatchInputs) -> float:
         """Return about which share of all rotations its tiles need."""
