@@ -1,5 +1,6 @@
 """From the best rows of a coarse rotation list to the best row of a fine one, trying few rows on the way."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -52,6 +53,11 @@ class Ladder:
             between /= 2.0
         self._levels.append((np.arange(len(fine)), whole))
         self._reaches.append(CLIMB * step)
+
+    @functools.cached_property
+    def nearest(self) -> np.ndarray:
+        """The fine row nearest to each coarse one, (coarse row,) uint32."""
+        return self._levels[-1][1].nearest(self.coarse)[1][:, 0].astype(np.uint32)
 
     def first(self, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what to try first.

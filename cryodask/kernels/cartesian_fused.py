@@ -19,7 +19,6 @@ from cryodask.kernels.cartesian_likelihood import (
     CartesianBlock,
     Search,
     Window,
-    fold_points,
     padded_group,
     pose_scores,
     projection_norms,
@@ -40,7 +39,7 @@ from cryodask.kernels.polar_fused_rows import (
     raise_reference,
     score_row,
 )
-from cryodask.kernels.polar_likelihood import BLOCK, TemplateFold
+from cryodask.kernels.polar_likelihood import BLOCK, TemplateFold, fold_scores
 from cryodask.kernels.simd import LANES, any_above, fill, larger, load, store
 from cryodask.kernels.simd_math import logarithm
 from cryodask.kernels.transforms import JIT
@@ -109,7 +108,7 @@ def fold_projection(
         Log prior of the contrast points.
     """
     if array_module(projection) is not np:
-        return fold_points(*pose_scores(block, projection, search, form), log_prior, point_prior)
+        return fold_scores(*pose_scores(block, projection, search, form), log_prior, point_prior)
     count, points = len(block), len(block.first)
     padded = -(-count // GROUP) * GROUP
     norms = np.ones((padded, points))

@@ -17,7 +17,6 @@ import numpy as np
 
 from cryodask.arrays.module import array_module, to_numpy
 from cryodask.kernels.likelihood_form import LikelihoodForm
-from cryodask.kernels.polar_likelihood import TemplateFold
 
 GROUP = 8  # images that are transformed together, padded: the same bits for any chunks
 
@@ -336,28 +335,3 @@ def pose_scores(
     iyy = xp.asarray(block.iyy)[:, None, None]
     score, _ = form.log_likelihood(xy, xx, 0.0 * xx, block.iss, 0.0, iyy)
     return xy / xp.sqrt(xx * iyy), score + xp.asarray(block.constant)[:, None, None]
-
-
-def fold_points(correlation: Any, score: Any, log_prior: Any, point_prior: Any) -> TemplateFold:
-    """Fold the scores of every pose (m, D, points), with the log priors of displacements (D,), or None for no
-    sums, and of points."""
-    xp = array_module(correlation)
-    count = len(correlation)
-    rows = xp.arange(count)
-    flat = correlation.reshape(count, -1)
-    pose = flat.argmax(axis=1)
-    if log_prior is None:
-        none = xp.zeros(count)
-        return TemplateFold(flat[rows, pose], pose, none - xp.inf, none, none, none, none, pose * 0)
-    prior, points = xp.asarray(log_prior)[:, None], xp.asarray(point_prior)
-    total = (score + prior + points).reshape(count, -1)
-    likeliest = total.argmax(axis=1)
-    reference = total[rows, likeliest]
-    relative = total - reference[:, None]
-    e = xp.exp(relative)
-    first = xp.sum(e * xp.where(e > 0, relative, 0.0), axis=1)
-    counted = (score + points)[:, xp.isfinite(prior[:, 0])].reshape(count, -1)
-    plain = xp.exp(counted - reference[:, None]).sum(axis=1)
-    return TemplateFold(
-        flat[rows, pose], pose, reference, e.sum(axis=1), plain, first, (e * e).sum(axis=1), likeliest
-    )

@@ -247,8 +247,9 @@ def pose_scores(block: ImageBlock, template: TemplateSpectra, form: LikelihoodFo
     return correlation.transpose(2, 0, 1), (score + block.constant).transpose(2, 0, 1)
 
 
-def fold_scores(correlation: Any, score: Any, log_prior: Any) -> TemplateFold:
-    """Fold the scores of every pose (m, D, W), with the log prior (D,) of displacements; None for no sums."""
+def fold_scores(correlation: Any, score: Any, log_prior: Any, point_prior: Any = 0.0) -> TemplateFold:
+    """Fold the scores of every pose (m, D, W), with the log priors of displacements (D,), or None for no
+    sums, and of what else is folded (W,)."""
     xp = array_module(correlation)
     count = len(correlation)
     rows = xp.arange(count)
@@ -257,13 +258,14 @@ def fold_scores(correlation: Any, score: Any, log_prior: Any) -> TemplateFold:
     if log_prior is None:
         none = xp.zeros(count)
         return TemplateFold(flat[rows, pose], pose, none - xp.inf, none, none, none, none, pose * 0)
-    total = (score + log_prior[:, None]).reshape(count, -1)
+    prior, points = xp.asarray(log_prior)[:, None], xp.asarray(point_prior)
+    total = (score + prior + points).reshape(count, -1)
     likeliest = total.argmax(axis=1)
     reference = total[rows, likeliest]
     relative = total - reference[:, None]
     e = xp.exp(relative)
-    first = xp.sum(xp.where(e > 0, e * xp.where(e > 0, relative, 0.0), 0.0), axis=1)
-    counted = score[:, xp.isfinite(log_prior)].reshape(count, -1)
+    first = xp.sum(e * xp.where(e > 0, relative, 0.0), axis=1)
+    counted = (score + points)[:, xp.isfinite(prior[:, 0])].reshape(count, -1)
     plain = xp.exp(counted - reference[:, None]).sum(axis=1)
     return TemplateFold(
         flat[rows, pose], pose, reference, e.sum(axis=1), plain, first, (e * e).sum(axis=1), likeliest

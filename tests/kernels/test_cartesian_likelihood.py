@@ -14,13 +14,13 @@ from cryodask.kernels.cartesian_likelihood import (
     Search,
     cartesian_block,
     cropped_spectrum,
-    fold_points,
     inner_products,
     make_search,
     pose_scores,
     rows_of,
 )
 from cryodask.kernels.likelihood_form import LikelihoodForm
+from cryodask.kernels.polar_likelihood import fold_scores
 
 
 def spectra_of(images: np.ndarray) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_compiled_sums_equal_the_arrays(
     prior = np.log(np.linspace(1, 2, 25) / 37.5)
     prior[7] = -np.inf
     points = np.log(np.full(len(block.first), 1 / len(block.first)))
-    expected = fold_points(*pose_scores(block, projection, search, form), prior, points)
+    expected = fold_scores(*pose_scores(block, projection, search, form), prior, points)
     found = fold_projection(block, projection, search, form, prior, points)
     rough = 1e-9 if dtype == np.float64 else 2e-4
     for name in ("pose", "likeliest"):

@@ -20,14 +20,13 @@ from cryodask.kernels.cartesian_likelihood import (
     cartesian_block,
     counts,
     cropped_spectrum,
-    fold_points,
     inner_products,
     make_search,
     pose_scores,
     projection_norms,
     rows_of,
 )
-from cryodask.kernels.polar_likelihood import BLOCK, TemplateFold
+from cryodask.kernels.polar_likelihood import BLOCK, TemplateFold, fold_scores
 from cryodask.optics.ctf_image import ImageCtf
 from cryodask.search.tiles import Tile
 
@@ -234,7 +233,7 @@ class CartesianProblem(LikelihoodProblem):
         """Return the fold, and correlation and ln L of the poses, integrated over contrast points."""
         correlation, score = self.pose_scores(block, template)
         points = self._pictures.points.log_prior
-        fold = fold_points(correlation, score, self.log_prior, points)
+        fold = fold_scores(correlation, score, self.log_prior, points)
         return fold, correlation.max(axis=2, keepdims=True), logsumexp(score + points, axis=2, keepdims=True)
 
 

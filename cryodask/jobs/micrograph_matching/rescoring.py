@@ -13,7 +13,6 @@ from scipy.ndimage import map_coordinates
 
 from cryodask.arrays.npy import load_npy
 from cryodask.geometry.ladder import BEST_ROWS, Ladder, climb
-from cryodask.geometry.neighbours import RowFinder
 from cryodask.geometry.zyz import zyz_matrices, zyz_rotations
 from cryodask.jobs.micrograph_matching import constants
 from cryodask.jobs.micrograph_matching.binning import Binning
@@ -196,7 +195,7 @@ class Rescoring:
         )
         known = orientation != NO_ID
         rest = np.where(known, hypothesis, 0) // self.coarse.orientations
-        row = self._lists().nearest[np.where(known, orientation, 0)]
+        row = self._ladder().nearest[np.where(known, orientation, 0)]
         ids = np.where(known, rest * self.full.orientations + row, NO_ID).astype(np.uint32)
         return {"score": {"value": smooth("mip").astype(np.float32), "id": ids}, "moments": sums}
 
@@ -235,11 +234,11 @@ class Rescoring:
                 value[better], ids[better] = new[better], mine[better]
             return scores.max(axis=1).astype(np.float64)
 
-        climb(self._lists().ladder, best[None], score)
+        climb(self._ladder(), best[None], score)
         return value.reshape(shape), ids.reshape(shape)
 
-    def _lists(self) -> "_Lists":
-        return _read_lists(self.full.folder, self.coarse.folder, self.step, self.coarse_step, self.symmetry)
+    def _ladder(self) -> Ladder:
+        return _read_ladder(self.full.folder, self.coarse.folder, self.step, self.coarse_step, self.symmetry)
 
 
 def best_rows(mip: np.ndarray, orientation: np.ndarray, peaks: np.ndarray) -> np.ndarray:
@@ -257,16 +256,7 @@ def best_rows(mip: np.ndarray, orientation: np.ndarray, peaks: np.ndarray) -> np
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Lists:
-    """Both orientation lists: how to climb, and the fine row nearest to each coarse one."""
-
-    ladder: Ladder
-    nearest: np.ndarray
-
-
 @functools.lru_cache(maxsize=2)
-def _read_lists(full: str, coarse: str, step: float, coarse_step: float, symmetry: str) -> _Lists:
+def _read_ladder(full: str, coarse: str, step: float, coarse_step: float, symmetry: str) -> Ladder:
     fine, few = (zyz_rotations(np.asarray(constants.read_angles(folder))) for folder in (full, coarse))
-    nearest = RowFinder(fine, symmetry).nearest(few)[1][:, 0]
-    return _Lists(Ladder(fine, step, few, coarse_step, symmetry), nearest)
+    return Ladder(fine, step, few, coarse_step, symmetry)

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryodask.geometry.ladder import BEST_ROWS, Ladder, climb
-from cryodask.geometry.neighbours import RowFinder
 from cryodask.jobs.tomogram_matching import constants
 from cryodask.jobs.tomogram_matching.coarse_maps import CoarseMaps, Peaks
 from cryodask.jobs.tomogram_matching.many_templates import join_states
@@ -103,7 +102,7 @@ class Climbing(Rescoring):
 
     def _interpolated(self, part: TomogramProblem, maps: CoarseMaps) -> States:
         """Return the states of a template as the coarse maps give them, in units of fine scores and rows."""
-        climb, nearest = self.climbs[part.number], self._lists(part).nearest
+        climb, nearest = self.climbs[part.number], self._ladder(part).nearest
         states = interpolated(part, maps)
         for name in ("score", *part.names_beside):
             ids = states[name]["id"]
@@ -130,7 +129,7 @@ class Climbing(Rescoring):
 
     def _climbed(self, part: TomogramProblem, tile: Tile, peaks: Peaks, maps: CoarseMaps) -> States:
         """Return the best score and row of every position in the windows, of a template and its decoy."""
-        ladder, copies = self._lists(part).ladder, range(-1, part.beside)
+        ladder, copies = self._ladder(part), range(-1, part.beside)
         best = [maps.best_rows(peaks, BEST_ROWS, part.number, copy) for copy in copies]
         states: States = {name: _nothing(tile) for name in ("score", *part.names_beside)}
         tables = constants.read_tables(part.tables_folder)
@@ -160,9 +159,9 @@ class Climbing(Rescoring):
                 climb(ladder, best[copy][here], _scoring(scorer, part, copy, windows, state))
         return states
 
-    def _lists(self, part: TomogramProblem) -> "_Lists":
+    def _ladder(self, part: TomogramProblem) -> Ladder:
         own = self.climbs[part.number]
-        return _read_lists(own.coarse_tables, part.tables_folder, own.step, own.coarse_step, own.symmetry)
+        return _read_ladder(own.coarse_tables, part.tables_folder, own.step, own.coarse_step, own.symmetry)
 
 
 def _nothing(tile: Tile) -> State:
@@ -188,20 +187,11 @@ def _scoring(
     return score
 
 
-@dataclass(frozen=True, eq=False)
-class _Lists:
-    """Both rotation lists of a match: how to climb, and the fine row nearest to each coarse one."""
-
-    ladder: Ladder
-    nearest: np.ndarray
-
-
 @functools.lru_cache(maxsize=8)
-def _read_lists(coarse: str, fine: str, step: float, coarse_step: float, symmetry: str) -> _Lists:
+def _read_ladder(coarse: str, fine: str, step: float, coarse_step: float, symmetry: str) -> Ladder:
     rows = Rotation.from_matrix(constants.read_tables(fine).matrices)
     few = Rotation.from_matrix(constants.read_tables(coarse).matrices)
-    nearest = RowFinder(rows, symmetry).nearest(few)[1][:, 0].astype(np.uint32)
-    return _Lists(Ladder(rows, step, few, coarse_step, symmetry), nearest)
+    return Ladder(rows, step, few, coarse_step, symmetry)
 
 
 def _touching(peaks: Peaks, inner: tuple[slice, ...]) -> Peaks:
